@@ -1,0 +1,48 @@
+# One command each. `make demo` and `make test` are all that a new user needs.
+PYTHON ?= python3
+VENV ?= build/venv
+BIN = $(VENV)/bin
+ON_IPVS = $(BIN)/python -m tests.lab.uml --timeout 1200 --
+RUNS ?= 3
+HOURS ?= 0.2
+
+.PHONY: demo test check bench sim lab docs packages clean
+
+# Debian's packages that the lab runs as a site would, and the guest kernel for machines without IPVS.
+packages:
+	@sh tests/lab/packages.sh
+
+$(VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+check: $(VENV)/.ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	mkdir -p build/types/hawatch
+	ln -sfn $(CURDIR)/hawatch/* $(CURDIR)/probes $(CURDIR)/actions build/types/hawatch/
+	MYPYPATH=build/types $(BIN)/mypy -p hawatch
+
+# Tests that need IPVS (mark: kernel) run on a kernel that has it; the others run here. None is skipped.
+test: packages check
+	$(BIN)/pytest -m 'not kernel'
+	$(ON_IPVS) $(BIN)/pytest -m kernel
+
+demo: packages $(VENV)/.ready
+	$(ON_IPVS) $(BIN)/python -m tests.lab.demo
+
+bench: packages $(VENV)/.ready
+	$(BIN)/python -m tests.bench
+
+sim: $(VENV)/.ready
+	$(BIN)/python -m tests.sim --hours $(HOURS)
+
+lab: packages $(VENV)/.ready
+	$(ON_IPVS) $(BIN)/python -m tests.lab.failures --runs $(RUNS)
+
+docs: $(VENV)/.ready
+	$(BIN)/python -m tests.docs
+
+clean:
+	rm -rf build
