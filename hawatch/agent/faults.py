@@ -7,9 +7,7 @@ import os
 import ssl
 
 from hawatch.model import NS_PER_MS, NS_PER_S
-
-TEXT_LIMIT = 160
-"""Characters of foreign text that a reason quotes at most."""
+from hawatch.text import clean, cut, quoted
 
 CONNECT_REASONS = {
     errno.ECONNREFUSED: "connection refused",
@@ -96,21 +94,6 @@ def exception_reason(error: BaseException) -> str:
         error = error.exceptions[0]
     words = cut(clean(str(error)))
     return f"the probe raised {type(error).__name__}" + (f": {words}" if words else "")
-
-
-def quoted(data: bytes) -> str:
-    """Return what a server said, fit for a reason: one line, printable, in quotes, cut."""
-    return f'"{cut(clean(data.decode("utf-8", "replace")))}"'
-
-
-def clean(text: str) -> str:
-    """Return `text` in one line without characters that could do something to a terminal."""
-    return "".join(character if character.isprintable() else " " for character in text).strip()
-
-
-def cut(text: str, limit: int = TEXT_LIMIT) -> str:
-    """Return at most `limit` characters of `text`."""
-    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def _error_text(error: OSError) -> str:

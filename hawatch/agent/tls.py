@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from functools import lru_cache
 from ipaddress import ip_address
 
-from hawatch.agent.faults import Fault, clean, cut
+from hawatch.agent.faults import Fault
 from hawatch.model import NS_PER_S
 from hawatch.plugin import TlsOptions
+from hawatch.text import clean, cut
 
 CONTEXTS_LIMIT = 256
 """Contexts kept; each holds a set of CAs."""

@@ -11,7 +11,6 @@ from hawatch.agent.faults import (
     deadline_reason,
     exception_reason,
     handshake_reason,
-    quoted,
 )
 from hawatch.model import NS_PER_MS
 
@@ -51,9 +50,3 @@ def test_handshake_reasons() -> None:
 def test_exception_reason_unwraps_groups_of_one() -> None:
     group = BaseExceptionGroup("g", [ExceptionGroup("h", [ValueError("v")])])
     assert exception_reason(group) == "the probe raised ValueError: v"
-
-
-def test_quoted_is_one_printable_line_and_cut() -> None:
-    assert quoted(b"220 hi\x1b[31m\r\n") == '"220 hi [31m"'
-    assert len(quoted(b"x" * 1000)) == 162
-    assert quoted(b"\xff") == '"\ufffd"'
