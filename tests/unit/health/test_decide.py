@@ -91,7 +91,10 @@ def test_a_server_without_a_check_counts_as_up():
     assert weights(run(bare)) == {ONE: 1}
 
 
-@pytest.mark.parametrize(("on_fail", "left"), [(OnFail.REMOVE, {ONE: 10, THREE: 10}), (OnFail.QUIESCE, {ONE: 10, TWO: 0, THREE: 10})])  # fmt: skip
+@pytest.mark.parametrize(
+    ("on_fail", "left"),
+    [(OnFail.REMOVE, {ONE: 10, THREE: 10}), (OnFail.QUIESCE, {ONE: 10, TWO: 0, THREE: 10})],
+)
 def test_a_server_that_fails(on_fail, left):
     plan = service(on_fail=on_fail)
     before = run(plan, verdicts=verdicts(UP, UP, UP))
