@@ -42,7 +42,7 @@ lab: packages $(VENV)/.ready
 	$(ON_IPVS) $(BIN)/python -m tests.lab.failures --runs $(RUNS)
 
 docs: $(VENV)/.ready
-	$(BIN)/python -m tests.docs
+	$(BIN)/mkdocs build --quiet --strict --site-dir build/docs
 
 clean:
 	rm -rf build
