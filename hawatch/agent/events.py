@@ -117,13 +117,20 @@ class EventWriter:
         self.lost = 0
         """Records that were not written to the file since the start."""
         self._path = path
-        self._output = sys.stdout if output is None else output
+        self._output: IO[str] | None = sys.stdout if output is None else output
         self._file_limit = file_limit
         self._file: IO[bytes] | None = None
         self._size = 0
         self._queue: queue.Queue[Record | None] = queue.Queue(QUEUE_LIMIT)
+        self._earlier: list[Record] = []
+        self._read_back = threading.Event()
         self._thread = threading.Thread(target=self._run, name="events", daemon=True)
         self._thread.start()
+
+    def wait_earlier(self) -> list[Record]:
+        """Wait for what earlier processes wrote, and return it."""
+        self._read_back.wait()
+        return self._earlier
 
     def write(self, record: Record) -> None:
         """Hand a record to the thread; when too many wait, it is counted as lost."""
@@ -141,6 +148,8 @@ class EventWriter:
 
     def _run(self) -> None:
         encoder = msgspec.json.Encoder()
+        self._earlier = read_back(self._path)
+        self._read_back.set()
         while (record := self._queue.get()) is not None:
             line = encoder.encode(record) + b"\n"
             self._write_output(line)
@@ -153,11 +162,13 @@ class EventWriter:
         self._close_file()
 
     def _write_output(self, line: bytes) -> None:
+        if self._output is None:
+            return
         try:
             self._output.write(line.decode())
             self._output.flush()
         except (OSError, ValueError):
-            self._output = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the rest of the process
+            self._output = None  # nobody reads it any more
 
     def _write_file(self, line: bytes) -> None:
         if self._file is None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -54,9 +55,10 @@ def send_leash(leash: socket.socket, message: LeashMessage, descriptor: int | No
     packet = _encoder.encode(message)
     if len(packet) > LEASH_PACKET_LIMIT:
         raise PeerError(f"{type(message).__name__} of {len(packet)} bytes does not fit a leash packet")
-    descriptors = [] if descriptor is None else [descriptor]
+    # socket.send_fds and recv_fds pass no flags on, so that they would wait.
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [descriptor]))] if descriptor is not None else []
     try:
-        socket.send_fds(leash, [packet], descriptors, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        leash.sendmsg([packet], rights, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
     except (BlockingIOError, BrokenPipeError, ConnectionResetError):
         return False
     return True
@@ -68,11 +70,15 @@ def receive_leash(leash: socket.socket) -> tuple[AnyLeash, int | None] | None:
     Raises BlockingIOError when there is nothing yet, PeerError when the packet is not a leash message.
     """
     try:
-        packet, descriptors, flags, _ = socket.recv_fds(
-            leash, LEASH_PACKET_LIMIT, DESCRIPTORS_LIMIT, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+        packet, ancillary, flags, _ = leash.recvmsg(
+            LEASH_PACKET_LIMIT, socket.CMSG_LEN(DESCRIPTORS_LIMIT * 4), socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
         )
     except ConnectionResetError:
         return None
+    descriptors = array("i")
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
     if not packet:
         _close_all(descriptors)
         return None
@@ -86,7 +92,7 @@ def receive_leash(leash: socket.socket) -> tuple[AnyLeash, int | None] | None:
     return message, descriptors[0] if descriptors else None
 
 
-def _close_all(descriptors: list[int]) -> None:
+def _close_all(descriptors: Iterable[int]) -> None:
     for descriptor in descriptors:
         os.close(descriptor)
 
