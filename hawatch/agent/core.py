@@ -49,7 +49,7 @@ from hawatch.agent.messages import (
 )
 from hawatch.agent.ownership import Ownership, SingleOwnership
 from hawatch.agent.process import notify_service_manager
-from hawatch.agent.settings import Settings, load_settings, settings_to_file, wall_ns
+from hawatch.agent.settings import Settings, keep_what_needs_restart, load_settings, settings_to_file, wall_ns
 from hawatch.agent.state import AdminState, load_admin, save_admin
 from hawatch.agent.status import StatusInputs, encode_status
 from hawatch.config.diff import describe_changes
@@ -183,10 +183,11 @@ class Core:
 
     def _prepare_reload(self) -> tuple[Settings, list[str], Kernel | None]:
         """Read the file and open what it needs that is not open yet. Runs in a thread; changes nothing."""
-        settings = load_settings(self.settings.places, self.settings.node_wanted)
-        if settings.node != self.settings.node:
-            raise ConfigError(f"this node is {self.settings.node} and would be {settings.node}: restart the agent")
-        changes = [str(change) for change in describe_changes(self.settings.config, settings.config)]
+        new = load_settings(self.settings.places, self.settings.node_wanted)
+        if new.node != self.settings.node:
+            raise ConfigError(f"this node is {self.settings.node} and would be {new.node}: restart the agent")
+        changes = [str(change) for change in describe_changes(self.settings.config, new.config)]
+        settings = keep_what_needs_restart(self.settings, new)
         kernel = self.table.kernel
         if settings.plan.services and kernel is None:
             kernel = self._open_kernel()
@@ -252,7 +253,7 @@ class Core:
         found = [self._admin_problem, self.writer.problem, *self.table.problems()]
         if self._reload_problem:
             found.append(f"the last reload was refused, the earlier configuration is in force: {self._reload_problem}")
-        return [text for text in found if text]
+        return [text for text in [*found, *self.settings.warnings] if text]
 
 
 def _rejected(error: HawatchError) -> Event:

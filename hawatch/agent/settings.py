@@ -6,10 +6,10 @@ import os
 import pickle
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hawatch.config.load import load_file
+from hawatch.config.load import read_file
 from hawatch.config.plan import find_node, make_plan
 from hawatch.config.schema import Config
 from hawatch.model import Plan
@@ -57,13 +57,23 @@ class Settings:
     node_wanted: str
     """What `--node` said; "" to go by the host name."""
     places: Places
+    warnings: tuple[str, ...] = ()
+    """What is worth a second look in the file."""
 
 
 def load_settings(places: Places, node_wanted: str) -> Settings:
     """Read the configuration file; raise ConfigError with every mistake in it."""
-    config = load_file(places.config_file)
+    loaded = read_file(places.config_file)
+    config = loaded.config
     node = find_node(config, node_wanted, socket.gethostname())
-    return Settings(config, make_plan(config, node), node, node_wanted, places)
+    warnings = tuple(str(warning) for warning in loaded.warnings)
+    return Settings(config, make_plan(config, node), node, node_wanted, places, warnings)
+
+
+def keep_what_needs_restart(old: Settings, new: Settings) -> Settings:
+    """Return the new settings with the old members of the cluster: those change with a restart only."""
+    kept = {name: getattr(old.config, name) for name in ("cluster", "director", "witness")}
+    return replace(new, config=new.config.model_copy(update=kept))
 
 
 def settings_to_file(settings: Settings) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -37,8 +37,8 @@ class ControlServer:
         self._clients = 0
 
     async def serve(self, listener: trio.SocketListener) -> None:
-        """Serve until cancelled."""
-        async with trio.open_nursery() as nursery:
+        """Serve until cancelled, then close the socket."""
+        async with listener, trio.open_nursery() as nursery:
             while True:
                 try:
                     stream = await listener.accept()
@@ -70,7 +70,8 @@ class ControlServer:
         if reason:
             await send(Refused(reason=reason))
             return
-        async for line in _lines(stream):
+        lines = _Lines(stream)
+        while (line := await lines.next()) is not None:
             if len(line) > REQUEST_LIMIT:
                 await send(Refused(reason=f"the request is longer than {REQUEST_LIMIT} bytes"))
                 return
@@ -120,19 +121,23 @@ async def _still_there(stream: trio.SocketStream) -> bool:
     return there
 
 
-async def _lines(stream: trio.SocketStream) -> AsyncIterator[bytes]:
-    """Yield the lines that a client sends; one that is too long is yielded as far as it came, and ends it."""
-    buffer = bytearray()
-    while True:
-        while (end := buffer.find(b"\n")) >= 0:
-            line = bytes(buffer[:end])
-            del buffer[: end + 1]
-            yield line
-        if len(buffer) > REQUEST_LIMIT:
-            yield bytes(buffer)
-            return
-        with trio.move_on_after(IDLE_LIMIT_S) as scope:
-            data = await stream.receive_some(CHUNK_BYTES)
-        if scope.cancelled_caught or not data:
-            return
-        buffer += data
+class _Lines:
+    """The lines that a client sends."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self._buffer = bytearray()
+
+    async def next(self) -> bytes | None:
+        """Return the next line, as far as it came when it is too long; None when the client left or is silent."""
+        with trio.move_on_after(IDLE_LIMIT_S):
+            while (end := self._buffer.find(b"\n")) < 0 and len(self._buffer) <= REQUEST_LIMIT:
+                data = await self._stream.receive_some(CHUNK_BYTES)
+                if not data:
+                    return None
+                self._buffer += data
+            end = end if end >= 0 else len(self._buffer)
+            line = bytes(self._buffer[:end])
+            del self._buffer[: end + 1]
+            return line
+        return None
