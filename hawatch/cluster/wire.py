@@ -180,7 +180,9 @@ FORMATS: dict[int, tuple[struct.Struct, type[Message]]] = {
     8: (struct.Struct("!BQQQB"), Release),
     9: (struct.Struct("!BQQ"), Handover),
 }
-TYPES: dict[type[Message], tuple[int, struct.Struct]] = {made: (number, form) for number, (form, made) in FORMATS.items()}
+TYPES: dict[type[Message], tuple[int, struct.Struct]] = {
+    made: (number, form) for number, (form, made) in FORMATS.items()
+}
 DENY_REASONS = frozenset(int(reason) for reason in DenyReason)
 
 

@@ -58,7 +58,7 @@ def parse_vip(value: object) -> str:
     """Return an address with its prefix length; without one it is a host's."""
     accepted = 'an address with its prefix length, like "192.168.1.110/32" or "2001:db8::110/128"'
     address, separator, prefix = text(value, accepted).partition("/")
-    if separator and not prefix.isascii() or separator and not prefix.isdigit():
+    if separator and not (prefix.isascii() and prefix.isdigit() and len(prefix) <= 3):
         raise unaccepted(accepted)
     try:
         interface = ip_interface(f"{parse_address(address)}{separator}{prefix}")

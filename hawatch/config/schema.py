@@ -75,7 +75,9 @@ class Node(Section):
 
     name: Name = Field(description="its host name, or what --node says")
     links: Annotated[tuple[Address, ...], BeforeValidator(listed)] = Field(
-        default=(), max_length=LINKS_MAX, description="its addresses, one a heartbeat path, in the same order everywhere"
+        default=(),
+        max_length=LINKS_MAX,
+        description="its addresses, one a heartbeat path, in the same order everywhere",
     )
 
 
