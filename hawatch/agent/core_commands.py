@@ -130,9 +130,7 @@ class Commands:
             data["changes"] = [*(_change_text(each) for each in changes), "no connection is left"]
         return Done(data=raw(data))
 
-    async def _wait_drained(
-        self, keys: set[tuple[ServiceKey, DestinationKey]], timeout_s: float, send: Send
-    ) -> int:
+    async def _wait_drained(self, keys: set[tuple[ServiceKey, DestinationKey]], timeout_s: float, send: Send) -> int:
         """Wait until the destinations have no connection; return how many are left at the time limit."""
         told, told_at = -1, 0.0
         left = 0
@@ -197,5 +195,3 @@ def _no_change_text(verb: Verb) -> str:
 
 def _connections(count: int) -> str:
     return f"{count} connection{'s' if count != 1 else ''}"
-
-

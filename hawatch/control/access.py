@@ -33,9 +33,7 @@ class Peer:
 
 def peer_of(connection: HasOptions) -> Peer:
     """Return who connected. No name service is asked: the kernel knows the groups."""
-    pid, uid, gid = CREDENTIALS.unpack(
-        connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
-    )
+    pid, uid, gid = CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size))
     try:
         packed = connection.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, PEERGROUPS_BYTES)
     except OSError:

@@ -88,19 +88,7 @@ class Resume(Request, frozen=True, tag="resume"):
     """End a giveaway."""
 
 
-AnyRequest = (
-    Status
-    | Drain
-    | Undrain
-    | Disable
-    | Enable
-    | Events
-    | Reload
-    | Switchover
-    | Takeover
-    | Giveaway
-    | Resume
-)
+AnyRequest = Status | Drain | Undrain | Disable | Enable | Events | Reload | Switchover | Takeover | Giveaway | Resume
 
 
 class Reply(msgspec.Struct, frozen=True, tag_field="kind", kw_only=True):

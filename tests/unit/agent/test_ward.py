@@ -57,7 +57,9 @@ def test_the_keepers_own_lateness_is_forgiven() -> None:
 @pytest.mark.parametrize(
     ("limits", "lives_ns", "delays_ms"),
     [
-        pytest.param(LIMITS, NS_PER_S, [50, 100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000], id="bad"),
+        pytest.param(
+            LIMITS, NS_PER_S, [50, 100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000], id="bad"
+        ),
         pytest.param(LIMITS, 60 * NS_PER_S, [50] * 12, id="good minutes"),
         pytest.param(AT_ONCE, 1, [0, 50, 100, 200, 400], id="core that dies at once"),
         pytest.param(AT_ONCE, NS_PER_S, [0] * 100, id="core that is killed a hundred times"),
