@@ -16,11 +16,11 @@ import ssl
 import struct
 import time
 from dataclasses import dataclass
-from ipaddress import ip_address
 
 import trio
 
-from hawatch.agent.faults import (
+from hawatch.agent.tls import check_certificate, tls_context
+from hawatch.faults import (
     Fault,
     broken_reason,
     connect_reason,
@@ -28,8 +28,8 @@ from hawatch.agent.faults import (
     exception_reason,
     handshake_reason,
 )
-from hawatch.agent.tls import check_certificate, tls_context
 from hawatch.model import NS_PER_S
+from hawatch.net import open_connection
 from hawatch.plugin import Attempt, Probe, Receive, Result, Send, StartTls, Step, down
 
 FIRST_BYTES_KEPT = 256
@@ -90,24 +90,6 @@ def _log_once(probe: Probe, error: BaseException) -> None:
     if key not in _logged and len(_logged) < EXCEPTIONS_LOGGED_LIMIT:
         _logged.add(key)
         logger.error("probe %s raised; further ones like it are not logged", type(probe).__qualname__, exc_info=error)
-
-
-async def open_connection(address: str, port: int) -> trio.SocketStream:
-    """Return a TCP stream to a literal address; raise OSError as the kernel says it."""
-    family = socket.AF_INET if ip_address(address).version == 4 else socket.AF_INET6
-    connection = trio.socket.socket(family, socket.SOCK_STREAM)
-    try:
-        await connection.connect(numeric_address(address, port))
-        return trio.SocketStream(connection)
-    except BaseException:
-        connection.close()
-        raise
-
-
-def numeric_address(address: str, port: int) -> tuple[object, ...]:
-    """Return the socket address of a literal address, with its scope where it has one ("fe80::1%eth0")."""
-    found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    return tuple(found[0][4])
 
 
 class _Wire(trio.abc.Stream):

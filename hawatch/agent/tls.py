@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from ipaddress import ip_address
 
-from hawatch.agent.faults import Fault
+from hawatch.faults import Fault
 from hawatch.model import NS_PER_S
 from hawatch.plugin import TlsOptions
 from hawatch.text import clean, cut

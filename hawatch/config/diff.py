@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
-from hawatch.config.problems import show_value
+from hawatch.config.problems import SECRET_KEYS, show_value
 from hawatch.config.schema import Config, Group, Node, ProbeConfig, Server, Service
 
 K = TypeVar("K", bound=Hashable)
@@ -16,6 +16,8 @@ V = TypeVar("V")
 
 TOP_LEVEL_LIVE = ("ipvs", "control")
 """Sections without names in them that a reload applies."""
+UNSHOWN_KEYS = SECRET_KEYS | {"url"}
+"""Keys whose values no answer and no log may hold: the URL of a webhook is as good as a password."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,11 @@ def changed_keys(old: BaseModel, new: BaseModel, skip: Iterable[str] = ()) -> It
     """Yield "key old -> new" for each key that differs."""
     before, after = old.model_dump(mode="json", by_alias=True), new.model_dump(mode="json", by_alias=True)
     for key, old_value, new_value in paired(before, after):
-        if key not in skip and old_value != new_value:
+        if key in skip or old_value == new_value:
+            continue
+        if key in UNSHOWN_KEYS:
+            yield f"{key} changed"
+        else:
             yield f"{key} {show(old_value)} -> {show(new_value)}"
 
 

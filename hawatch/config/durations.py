@@ -28,7 +28,8 @@ def parse_duration(text: str) -> int:
     if match is None:
         raise ValueError(ACCEPTED)
     whole, fraction, unit = match.group(1), match.group(2) or "", match.group(3)
-    return (int(whole + fraction) * UNITS_NS[unit]) // 10 ** len(fraction)
+    scale: int = 10 ** len(fraction)
+    return int(whole + fraction) * UNITS_NS[unit] // scale
 
 
 def format_duration(duration_ns: int) -> str:

@@ -37,12 +37,16 @@ def load_file(path: FilePath, probes: ProbeTypes = INSTALLED) -> Config:
 
 def read_file(path: FilePath, probes: ProbeTypes = INSTALLED) -> Loaded:
     """Return the configuration in a file and its warnings; raise ConfigError with every mistake in it."""
+    return read_bytes(read_content(path), str(path), probes)
+
+
+def read_content(path: FilePath) -> bytes:
+    """Return what is in a file, one byte more than is accepted at most; raise ConfigError if it cannot be read."""
     try:
         with path.open("rb") as file:
-            data = file.read(FILE_BYTES_MAX + 1)
+            return file.read(FILE_BYTES_MAX + 1)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
-    return read_bytes(data, str(path), probes)
 
 
 def load_text(text: str, name: str = "hawatch.toml", probes: ProbeTypes = INSTALLED) -> Config:

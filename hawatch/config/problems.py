@@ -11,7 +11,8 @@ from difflib import get_close_matches
 from hawatch.config.positions import Path
 
 FOUND_CHARACTERS_MAX = 60
-SECRET_KEYS = frozenset({"password", "secret", "token"})
+SECRET_KEYS = frozenset({"password", "secret", "token", "headers"})
+"""Keys whose values are never shown, nor what is below them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +105,13 @@ class Document:
 
     def problem(self, finding: Finding) -> Problem:
         """Return a finding with its place and what was found there."""
-        secret = bool(finding.path) and finding.path[-1] in SECRET_KEYS
+        secret = not SECRET_KEYS.isdisjoint(finding.path)
         value = self.value(finding.path)
         found = finding.found or ("" if value is None else show_value(value))
         return Problem(
             path=self.show_path(finding.path),
             line=self.line(finding.path),
-            found="(not shown)" if secret else found,
+            found="(not shown)" if secret and found else found,
             accepted=finding.accepted,
             message=finding.message,
         )

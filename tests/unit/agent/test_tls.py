@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from hawatch.agent.faults import Fault
 from hawatch.agent.tls import certificate_names, name_matches, tls_context
+from hawatch.faults import Fault
 from hawatch.plugin import TlsOptions
 from tests.unit.servers import Pki, make_pki
 

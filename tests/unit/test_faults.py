@@ -5,7 +5,7 @@ import ssl
 
 import pytest
 
-from hawatch.agent.faults import (
+from hawatch.faults import (
     broken_reason,
     connect_reason,
     deadline_reason,
