@@ -19,14 +19,16 @@ import trio
 
 from hawatch.agent.core_workers import Workers
 from hawatch.agent.kernel import Kernel
-from hawatch.agent.state import AdminState
+from hawatch.agent.ownership import Ownership
 from hawatch.errors import KernelError
 from hawatch.health.table import Decision, Inputs, Memory, decide, diff
-from hawatch.model import DestinationKey, Event, Plan, ServerState, ServiceKey, Severity, Table
+from hawatch.model import Admin, DestinationKey, Event, Plan, ServerState, ServiceKey, Severity, Table
 
 FIRST_WAIT_S = 3.0
 """The first decision waits for the probers no longer."""
 RECONCILE_INTERVAL_S = 5.0
+DRIFT_SHOWN_MAX = 10
+"""Changes by hand that one event spells out."""
 GATHER_S = 0.002
 """Verdicts that come together are decided on together."""
 
@@ -35,7 +37,10 @@ class View(Protocol):
     """What the table needs of the core."""
 
     workers: Workers
-    admin: AdminState
+    ownership: Ownership
+
+    def admin_by_key(self) -> Mapping[tuple[str, DestinationKey], Admin]:
+        """Return what the administrator said, by service and server."""
 
 
 class TableKeeper:
@@ -53,6 +58,7 @@ class TableKeeper:
         self._settled = trio.Event()
         self._generation = 0
         """Counts what was applied: a reading during which it rose is stale."""
+        self._reread_differs = False
         self._read_problem = ""
         self._refusals: dict[str, None] = {}
 
@@ -113,4 +119,81 @@ class TableKeeper:
         if generation != self._generation or table == self._table:
             return False
         self._table = table
+        self._reread_differs = self.decision is not None
         return True
+
+    # --- decide and apply ------------------------------------------------------------------------------------
+
+    def _act(self, view: View) -> None:
+        """Decide on what is known now, and make the kernel's table so."""
+        inputs = Inputs(
+            verdicts=view.workers.verdicts,
+            admin=view.admin_by_key(),
+            weights=view.workers.weights(),
+            kernel=self._table,
+            owned_groups=view.ownership.owned(),
+        )
+        self.decision = decision = decide(self._plan, inputs, self._memory)
+        self._memory = decision.memory
+        if self.kernel is not None:
+            self._apply(self.kernel, decision.wanted)
+        self._emit(decision.events)
+
+    def _apply(self, kernel: Kernel, wanted: Table) -> None:
+        changes, drift = diff(self._table, wanted, self._owned)
+        if self._reread_differs and drift:
+            self._emit([_drift_event(drift)])
+        self._reread_differs = False
+        if not changes:
+            return
+        self._generation += 1
+        try:
+            refusals = list(kernel.apply(changes))
+        except KernelError as error:
+            refusals = [str(error)]
+        self._note_refusals(refusals)
+        if not refusals:
+            self._table = {key: entry for key, entry in self._table.items() if key not in self._owned} | dict(wanted)
+            self._owned = _keys(self._plan)
+
+    def _note_refusals(self, refusals: list[str]) -> None:
+        """Tell of what the kernel refuses once, not each time that it is tried again."""
+        for text in refusals:
+            if text not in self._refusals:
+                self._emit([Event("ipvs_refused", f"{text}; it is tried again", Severity.WARNING)])
+        self._refusals = dict.fromkeys(refusals)
+
+    def _note_read_problem(self, text: str) -> None:
+        if text and not self._read_problem:
+            self._emit([Event("ipvs_unreadable", text, Severity.WARNING)])
+        self._read_problem = text
+
+    # --- what others ask -------------------------------------------------------------------------------------
+
+    async def connections(self) -> Mapping[tuple[ServiceKey, DestinationKey], int]:
+        """Return the connections of each destination, read by a thread."""
+        if self.kernel is None:
+            return {}
+        return await trio.to_thread.run_sync(self.kernel.connections)
+
+    def problems(self) -> list[str]:
+        """Return what is wrong, a sentence each."""
+        return [*self._refusals, self._read_problem]
+
+    def count_up(self) -> tuple[int, int]:
+        """Return how many servers are up, and how many there are."""
+        servers = self.decision.servers.values() if self.decision else ()
+        return sum(server.state is ServerState.UP for server in servers), len(servers)
+
+
+def _keys(plan: Plan) -> frozenset[ServiceKey]:
+    """Return the services that a plan keeps in the kernel."""
+    return frozenset(service.virtual.key for service in plan.services)
+
+
+def _drift_event(drift: Iterable[object]) -> Event:
+    """Return the event that tells of what somebody else changed in our services."""
+    texts = [str(each) for each in drift]
+    shown = "; ".join(texts[:DRIFT_SHOWN_MAX]) + ("; ..." if len(texts) > DRIFT_SHOWN_MAX else "")
+    reason = f"the IPVS table was changed by someone else and is put back: {shown}"
+    return Event("ipvs_drift", reason, Severity.WARNING, numbers={"changes": len(texts)})
