@@ -55,7 +55,7 @@ from hawatch.agent.status import StatusInputs, encode_status
 from hawatch.config.diff import describe_changes
 from hawatch.control.server import ControlServer
 from hawatch.errors import ConfigError, HawatchError, KernelError, RefusedError
-from hawatch.model import DestinationKey, Event, Plan, ServiceKey, Severity
+from hawatch.model import Admin, DestinationKey, Event, Plan, ServiceKey, Severity
 
 STOP_EVENTS_S = 1.0
 """The last events may take so long to be written."""
@@ -227,6 +227,15 @@ class Core:
         self.events.emit(events)
         await self.table.settle()
 
+    def admin_by_key(self) -> Mapping[tuple[str, DestinationKey], Admin]:
+        """Return what the administrator said, by service and server."""
+        return {
+            (service.name, server.destination.key): admin
+            for service in self.settings.plan.services
+            for server in service.servers
+            if (admin := self.admin.of(service.name, str(server.destination.key))) is not Admin.NONE
+        }
+
     async def connections(self) -> Mapping[tuple[ServiceKey, DestinationKey], int]:
         """Return how many connections each destination has."""
         return await self.table.connections()
@@ -238,7 +247,7 @@ class Core:
                 settings=self.settings,
                 ownership=self.ownership.status(),
                 decision=self.table.decision,
-                servers_checks=self.workers.verdicts,
+                verdicts=self.workers.verdicts,
                 summaries=self.workers.summaries,
                 workers=list(self.workers.by_name.values()),
                 warnings=self.warnings(),

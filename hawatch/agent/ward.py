@@ -44,6 +44,7 @@ class Limits:
     """A child that lived so long was a good one: its end starts the back-off from the beginning."""
     first_delay_ns: int = BACK_OFF_FIRST_NS
     """Delay of the first restart; 0 is at once."""
+    delay_max_ns: int = BACK_OFF_MAX_NS
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,7 @@ class Ward:
         else:
             delay_ns = self._delay_ns
         if delay_ns:
-            self._delay_ns = min(2 * delay_ns, BACK_OFF_MAX_NS)
+            self._delay_ns = min(2 * delay_ns, self.limits.delay_max_ns)
         self._start_at_ns = now_ns + delay_ns
         return delay_ns
 

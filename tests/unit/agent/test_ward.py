@@ -6,7 +6,7 @@ from hawatch.agent.ward import Ask, Kill, Limits, Start, Ward, WardState
 from hawatch.model import NS_PER_MS, NS_PER_S
 
 LIMITS = Limits(silence_ns=3 * NS_PER_S, good_ns=60 * NS_PER_S)
-AT_ONCE = Limits(silence_ns=5 * NS_PER_S, good_ns=NS_PER_S, first_delay_ns=0)
+AT_ONCE = Limits(silence_ns=5 * NS_PER_S, good_ns=NS_PER_S, first_delay_ns=0, delay_max_ns=NS_PER_S)
 
 
 def running(limits: Limits = LIMITS, now: int = 0) -> Ward:
@@ -61,7 +61,7 @@ def test_the_keepers_own_lateness_is_forgiven() -> None:
             LIMITS, NS_PER_S, [50, 100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000], id="bad"
         ),
         pytest.param(LIMITS, 60 * NS_PER_S, [50] * 12, id="good minutes"),
-        pytest.param(AT_ONCE, 1, [0, 50, 100, 200, 400], id="core that dies at once"),
+        pytest.param(AT_ONCE, 1, [0, 50, 100, 200, 400, 800, 1000, 1000], id="core that dies at once"),
         pytest.param(AT_ONCE, NS_PER_S, [0] * 100, id="core that is killed a hundred times"),
     ],
 )
