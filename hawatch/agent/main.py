@@ -12,6 +12,7 @@ from hawatch.agent.memento import make_memento
 from hawatch.agent.prober import prober_main
 from hawatch.agent.runtime import lock_runtime, make_directory, open_ctl_socket
 from hawatch.agent.settings import Places, Settings, load_settings, wall_ns
+from hawatch.errors import UsageError
 from hawatch.registry import probe_class
 
 
@@ -22,6 +23,8 @@ def run_agent(places: Places, node_wanted: str) -> int:
     for a directory, a lock or a socket that is not to be had. Nothing was touched then.
     """
     settings = load_settings(places, node_wanted)
+    if settings.node in {witness.name for witness in settings.config.witness}:
+        raise UsageError(f"{settings.node} is a witness of this cluster: run `hawatch witness` there")
     LINUX.check(settings.plan)
     return keep(settings, LINUX)
 
