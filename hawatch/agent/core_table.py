@@ -43,6 +43,10 @@ from hawatch.model import Admin, DestinationKey, Event, IpvsTimeouts, Plan, Serv
 FIRST_WAIT_S = 3.0
 """The first decision waits for the probers no longer."""
 RECONCILE_INTERVAL_S = 3.0
+"""The kernel's table is read so often, if it can be read quickly."""
+RECONCILE_SHARE = 50
+"""Reading takes at most one part in so many of the time: a big table is read less often."""
+RECONCILE_INTERVAL_MAX_S = 30.0
 DRIFT_SHOWN_MAX = 10
 """Changes by hand that one event spells out."""
 GATHER_S = 0.001
@@ -90,6 +94,7 @@ class TableKeeper:
         self._uncertain: set[ServiceKey] = set()
         """Services of which the kernel refused a change: what they hold now is not known until the next reading."""
         self._timeouts: IpvsTimeouts | None = None
+        self._read_took_s = 0.0
         self._read_problem = ""
         self._refusals: dict[str, tuple[str, ...]] = {}
         self.set_plan(plan)
@@ -163,7 +168,7 @@ class TableKeeper:
     async def _reconcile(self) -> None:
         while True:
             asked = False
-            with trio.move_on_after(RECONCILE_INTERVAL_S):
+            with trio.move_on_after(reconcile_interval_s(self._read_took_s)):
                 await self._reread_now.wait()
                 asked = True
             self._reread_now = trio.Event()
@@ -179,12 +184,14 @@ class TableKeeper:
         if reader is None:
             return
         generation = self._generation
+        began_s = trio.current_time()
         try:
             async with self._reader_lock:
                 table = await trio.to_thread.run_sync(reader.read)
         except KernelError as error:
             self._note_read_problem(f"the IPVS table cannot be read: {error}")
             return
+        self._read_took_s = trio.current_time() - began_s
         self._note_read_problem("")
         if generation != self._generation:
             return
@@ -327,6 +334,11 @@ class TableKeeper:
         """Return how many servers are up, and how many there are."""
         rows = [row for found in self.servers.values() for row in found if not row.sorry]
         return sum(row.state is ServerState.UP for row in rows), len(rows)
+
+
+def reconcile_interval_s(read_took_s: float) -> float:
+    """Return how long to wait before the table is read again, given how long the last reading took."""
+    return min(max(RECONCILE_INTERVAL_S, RECONCILE_SHARE * read_took_s), RECONCILE_INTERVAL_MAX_S)
 
 
 def _slices(plan: Plan, dirty: set[str]) -> Iterator[set[str]]:

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 
 from hawatch.agent.child import CORE, ChildKind, fork_child, wanted_children
 from hawatch.agent.link import leash_pair, receive_leash, send_leash, work_pair
-from hawatch.agent.messages import Adopt, AreYouThere, IAmHere, Link, Reload, Stop, WorkerLost, WorkerStarted
+from hawatch.agent.messages import Adopt, AreYouThere, IAmHere, Link, Reload, Stop, WantLink, WorkerLost, WorkerStarted
 from hawatch.agent.process import describe_end, notify_service_manager
 from hawatch.agent.settings import Settings, now_ns, settings_from_file
 from hawatch.agent.ward import Ask, Command, Kill, Limits, Start, Ward, WardState
@@ -141,6 +141,9 @@ class Keeper:
                 case Adopt(), int(descriptor) if child.kind.name == CORE:
                     self._adopt(settings_from_file(descriptor))
                     gc.freeze()
+                case WantLink(worker=name), None if child.kind.name == CORE:
+                    if name in self._children and name != CORE:
+                        self._connect(child, self._children[name])
                 case message, _:
                     self._kill(child, f"it sent {type(message).__name__}, which is not its to send")
 

@@ -73,6 +73,12 @@ class Stop(LeashMessage, frozen=True, tag=True):
     limit_ms: int
 
 
+class WantLink(LeashMessage, frozen=True, tag=True):
+    """Core to keeper: the work channel with a worker broke though both ends live; make a new one."""
+
+    worker: str
+
+
 class Adopt(LeashMessage, frozen=True, tag=True):
     """Core to keeper: a reload was accepted; the attached descriptor is a file with the pickled settings.
 
