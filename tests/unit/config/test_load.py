@@ -162,15 +162,17 @@ def test_mutated_files_give_nothing_but_reports(text):
             assert "\n" not in str(problem)
 
 
-SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.sampled_from(["", "x", "1s", "::1", "web", "1.2.3.4:80"]))
-KEYS = st.sampled_from(["name", "address", "probe", "server", "type", "links", "addresses", "sync", "tunnel", "email", "x"])
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.sampled_from(["", "x", "1s", "::1", "web", "1.2.3.4:80"])
+)
+KEYS = st.sampled_from(
+    ["name", "address", "probe", "server", "type", "links", "addresses", "sync", "tunnel", "email", "x"]
+)
 TREES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4))
 
 
 @settings(max_examples=300, deadline=None)
-@given(
-    st.dictionaries(st.sampled_from(["cluster", "director", "witness", "group", "service", "ipvs", "alert"]), TREES)
-)
+@given(st.dictionaries(st.sampled_from(["cluster", "director", "witness", "group", "service", "ipvs", "alert"]), TREES))
 def test_tables_of_any_shape(data):
     from hawatch.config.rules import find_errors
     from hawatch.config.validation import understand
