@@ -34,7 +34,7 @@ def call_in_namespace(name: str, work: Callable[[], T]) -> T:
         try:
             enter_namespace(name)
             results.append(work())
-        except BaseException as error:  # noqa: BLE001 - raised again by the caller
+        except BaseException as error:
             errors.append(error)
 
     thread = threading.Thread(target=body, daemon=True)

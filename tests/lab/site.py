@@ -2,8 +2,8 @@
 
     director 192.168.1.5    VIP 192.168.1.110    real servers .1 .2 .3    clients .10 .11
 
-With direct routing the real servers have the VIP on ``lo`` and keep quiet about it in ARP; in the masquerade variant they
-have the director as their gateway and know nothing of the VIP. Everything is made with the names' own prefix and is
+With direct routing the real servers have the VIP on ``lo`` and keep quiet about it in ARP; in the masquerade variant
+they have the director as their gateway and know nothing of the VIP. Everything is made with a prefix of its own and is
 gone at the end, however it ends.
 """
 
