@@ -23,7 +23,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import trio
@@ -34,8 +34,9 @@ from hawatch.agent.core_lag import LagMeter, measure_lag
 from hawatch.agent.core_table import TableKeeper
 from hawatch.agent.core_workers import Workers
 from hawatch.agent.events import EventLog, EventWriter
-from hawatch.agent.kernel import Kernel
+from hawatch.agent.kernel import Kernel, KernelSource
 from hawatch.agent.link import receive_leash, send_leash
+from hawatch.agent.memento import Memento
 from hawatch.agent.messages import (
     Adopt,
     AreYouThere,
@@ -59,13 +60,12 @@ from hawatch.model import Admin, DestinationKey, Event, Plan, ServiceKey, Severi
 
 STOP_EVENTS_S = 1.0
 """The last events may take so long to be written."""
-OpenKernel = Callable[[], Kernel]
 
 
 class Core:
     """The state of one core and what ties its tasks together."""
 
-    def __init__(self, settings: Settings, leash: socket.socket, open_kernel: OpenKernel) -> None:
+    def __init__(self, settings: Settings, leash: socket.socket, kernels: KernelSource, memento: Memento) -> None:
         self.settings = settings
         self.events = EventLog(settings.node, wall_ns)
         self.writer = EventWriter(settings.places.events_file)
@@ -75,11 +75,11 @@ class Core:
         self.lag = LagMeter()
         self.born_wall_ns = wall_ns()
         self._leash = leash
-        self._open_kernel = open_kernel
+        self._kernels = kernels
         self._reload_lock = trio.Lock()
         self._reload_problem = ""
         self.stopping = ""
-        self.table = TableKeeper(settings.plan, self.events.emit)
+        self.table = TableKeeper(settings.plan, self.events.emit, memento)
         self.workers = Workers(settings.plan, self.events.emit, self.table.wake, wall_ns)
 
     # --- life ------------------------------------------------------------------------------------------------
@@ -89,12 +89,12 @@ class Core:
         if self._admin_problem:
             self.events.emit([Event("state_broken", self._admin_problem, Severity.WARNING)])
         if self.settings.plan.services:
-            self.table.kernel = self._open_kernel()
+            self.table.set_kernel(self._kernels.open(), self._kernels.open())
         server = ControlServer(Commands(self).handle, _socket_group(self.settings.places.ctl_socket))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._remember_events)
             nursery.start_soon(self.table.run, self)
-            nursery.start_soon(self.ownership.run, self.events.emit, self.table.wake)
+            nursery.start_soon(self.ownership.run, self.events.emit, self.table.wake_all)
             nursery.start_soon(server.serve, trio.SocketListener(trio.socket.from_stdlib_socket(listener)))
             nursery.start_soon(measure_lag, self.lag, self._status_line)
             notify_service_manager(os.environ.get("NOTIFY_SOCKET", ""), "READY=1")
@@ -168,32 +168,34 @@ class Core:
         """Apply the configuration file: all of it, or nothing. Return what has changed."""
         async with self._reload_lock:
             try:
-                settings, changes, kernel = await trio.to_thread.run_sync(self._prepare_reload)
+                settings, changes, kernels = await trio.to_thread.run_sync(self._prepare_reload)
             except (ConfigError, KernelError) as error:
                 self._reload_problem = str(error).splitlines()[0]
                 self.events.emit([_rejected(error)])
                 raise
             self._reload_problem = ""
             if changes:
-                self._adopt(settings, kernel)
+                self._adopt(settings, kernels)
             numbers = {"changes": len(changes)}
             reason = "; ".join(changes[:20]) or "the file is the same"
             self.events.emit([Event("config_reloaded", reason, numbers=numbers)])
             return changes
 
-    def _prepare_reload(self) -> tuple[Settings, list[str], Kernel | None]:
+    def _prepare_reload(self) -> tuple[Settings, list[str], list[Kernel]]:
         """Read the file and open what it needs that is not open yet. Runs in a thread; changes nothing."""
         new = load_settings(self.settings.places, self.settings.node_wanted)
         if new.node != self.settings.node:
             raise ConfigError(f"this node is {self.settings.node} and would be {new.node}: restart the agent")
         changes = [str(change) for change in describe_changes(self.settings.config, new.config)]
         settings = keep_what_needs_restart(self.settings, new)
-        kernel = self.table.kernel
-        if settings.plan.services and kernel is None:
-            kernel = self._open_kernel()
-        return settings, changes, kernel
+        kernels: list[Kernel] = []
+        if settings.plan.services:
+            self._kernels.check(settings.plan)
+            if not self.table.has_kernel:
+                kernels = [self._kernels.open(), self._kernels.open()]
+        return settings, changes, kernels
 
-    def _adopt(self, settings: Settings, kernel: Kernel | None) -> None:
+    def _adopt(self, settings: Settings, kernels: list[Kernel]) -> None:
         """Make new settings the ones in force. The keeper is told first: the next core is born with them."""
         descriptor = settings_to_file(settings)
         try:
@@ -202,11 +204,11 @@ class Core:
         finally:
             os.close(descriptor)
         self.settings = settings
-        self.table.kernel = kernel
+        if kernels:
+            self.table.set_kernel(*kernels)
         self.table.set_plan(settings.plan)
         self.workers.set_plan(settings.plan)
         self.ownership.set_settings(settings)
-        self.table.wake()
 
     # --- what the commands need ------------------------------------------------------------------------------
 
@@ -225,20 +227,22 @@ class Core:
         self.admin = state
         self._admin_problem = ""
         self.events.emit(events)
-        await self.table.settle()
+        await self.table.settle({event.service for event in events})
 
-    def admin_by_key(self) -> Mapping[tuple[str, DestinationKey], Admin]:
+    def admin_words(self) -> Mapping[tuple[str, str], Admin]:
         """Return what the administrator said, by service and server."""
-        return {
-            (service.name, server.destination.key): admin
-            for service in self.settings.plan.services
-            for server in service.servers
-            if (admin := self.admin.of(service.name, str(server.destination.key))) is not Admin.NONE
-        }
+        return self.admin.entries()
 
-    async def connections(self) -> Mapping[tuple[ServiceKey, DestinationKey], int]:
-        """Return how many connections each destination has."""
-        return await self.table.connections()
+    def inactive_groups(self) -> frozenset[str]:
+        """Return the groups whose services only their owner keeps in the table, which is not us now."""
+        owned = self.ownership.owned()
+        return frozenset(
+            group.name for group in self.settings.config.group if group.ipvs == "owner" and group.name not in owned
+        )
+
+    async def connections(self, services: Iterable[ServiceKey]) -> Mapping[tuple[ServiceKey, DestinationKey], int]:
+        """Return how many connections each destination of these services has."""
+        return await self.table.connections(services)
 
     async def status(self) -> bytes:
         """Return the status as JSON."""
@@ -246,8 +250,8 @@ class Core:
             StatusInputs(
                 settings=self.settings,
                 ownership=self.ownership.status(),
-                decision=self.table.decision,
-                verdicts=self.workers.verdicts,
+                servers=self.table.servers,
+                services=self.table.services,
                 summaries=self.workers.summaries,
                 workers=list(self.workers.by_name.values()),
                 warnings=self.warnings(),
@@ -281,12 +285,14 @@ def _socket_group(path: Path) -> Callable[[], int | None]:
     return group_id
 
 
-def run_core(settings: Settings, leash: socket.socket, listener: socket.socket, open_kernel: OpenKernel) -> None:
+def run_core(
+    settings: Settings, leash: socket.socket, listener: socket.socket, kernels: KernelSource, memento: Memento
+) -> None:
     """Be the core of an agent: returns when the keeper says stop or is gone."""
     leash.setblocking(False)
     listener.setblocking(False)
 
     async def main() -> None:
-        await Core(settings, leash, open_kernel).run(listener)
+        await Core(settings, leash, kernels, memento).run(listener)
 
     trio.run(main)

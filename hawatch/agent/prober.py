@@ -25,12 +25,12 @@ from random import Random
 
 import trio
 
-from hawatch.agent.faults import exception_reason
 from hawatch.agent.link import FrameSplitter, frame, receive_leash, send_leash
 from hawatch.agent.messages import AreYouThere, Assign, CheckSummary, IAmHere, Link, Summary, Verdicts, WorkMessage
 from hawatch.agent.runner import boottime_ns, is_conversation, run_probe
 from hawatch.agent.stream_lane import StreamLane
 from hawatch.errors import PeerError
+from hawatch.faults import exception_reason
 from hawatch.health.schedule import TICK_NS, Schedule, Slot
 from hawatch.health.verdict import CheckJudge
 from hawatch.model import NS_PER_MS, NS_PER_S, Check, Verdict

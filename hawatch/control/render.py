@@ -114,16 +114,18 @@ def _group(group: Data) -> Row:
 
 
 def _service(service: Data, style: Style, now: datetime) -> list[str]:
-    servers = service["servers"]
+    rows = service["servers"]
+    servers = [server for server in rows if not server.get("sorry")]
     up_count = sum(server["state"] == "up" for server in servers)
     where = f"fwmark {service['fwmark']}" if service.get("fwmark") else _where(service)
+    standby = service.get("state") == "standby"
     head = f"{service['name']}  {where}  {service.get('scheduler', '')}"
-    count = f"{up_count} of {len(servers)} up"
-    colour = GREEN if up_count == len(servers) else YELLOW if up_count else RED
+    count = "standby" if standby else f"{up_count} of {len(servers)} up"
+    colour = GREEN if up_count == len(servers) else YELLOW if up_count or standby else RED
     title = ["", style.paint(head.rstrip(), BOLD) + "  " + style.paint(count, colour)]
-    if service.get("reason"):
+    if service.get("reason") and service.get("state") != "up":
         title.append(style.paint("  ! " + printable(service["reason"]), YELLOW))
-    return title + table([_server(server, now) for server in servers], style)
+    return title + table([_server(server, now) for server in rows], style)
 
 
 def _where(each: Data) -> str:
@@ -137,7 +139,7 @@ def _server(server: Data, now: datetime) -> Row:
     return (
         _where({"address": server["address"], "port": server["port"]}),
         server["state"],
-        f"weight {server['weight']}" if server.get("weight") is not None else "not in IPVS",
+        f"weight {server['weight']}" if server.get("in_table", True) else "not in IPVS",
         "" if latency is None else f"{latency:.1f} ms",
         f"for {age(server['since'], now)}" if server.get("since") else "",
         role,

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import dns.flags
 import dns.message
+import dns.rcode
 import dns.rdatatype
 import dns.rrset
 import pytest
@@ -179,7 +180,15 @@ async def test_dns_monitors_of_mon(monitor: str, arguments: list[str]) -> None:
     async with udp_server(authoritative, host="127.77.0.53", port=53):
         result = await ask(f"{MON}/{monitor}", *arguments, **options)
         assert result.ok, result.detail
-    assert not (await ask(f"{MON}/{monitor}", *arguments, **options)).ok
+    async with udp_server(refusing, host="127.77.0.53", port=53):
+        result = await ask(f"{MON}/{monitor}", *arguments, **options)
+    assert result.reason.startswith("exit status")
+
+
+def refusing(query: bytes) -> bytes:
+    reply = dns.message.make_response(dns.message.from_wire(query))
+    reply.set_rcode(dns.rcode.REFUSED)
+    return reply.to_wire()
 
 
 def authoritative(query: bytes) -> bytes:
