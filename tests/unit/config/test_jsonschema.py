@@ -10,10 +10,19 @@ import pytest
 import tomli
 
 from hawatch.config.jsonschema import make_schema
+from hawatch.config.probes import InstalledProbes
+from hawatch.config.rules_probe import COMMON_KEYS
 from tests.unit.config.fakes import FAKES, SITE
 
 ROOT = Path(__file__).resolve().parents[3]
 EXAMPLE = ROOT / "etc" / "hawatch.toml"
+
+
+class BuiltInProbes(InstalledProbes):
+    """Only what comes with hawatch, whatever else this machine has installed."""
+
+    def names(self):
+        return tuple(name for name in super().names() if self.is_built_in(name))
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +70,15 @@ def test_defaults_are_as_people_write_them():
 
 def test_a_probe_that_cannot_be_loaded_has_options_of_any_kind(validator):
     assert validator.is_valid(tomli.loads(SITE.replace('"tcp" }', '"broken", what = "ever" }')))
+
+
+def test_the_schema_beside_the_example_is_current():
+    """`hawatch schema > etc/hawatch.schema.json` makes it anew when keys have changed."""
+    assert json.loads((ROOT / "etc" / "hawatch.schema.json").read_text()) == make_schema(BuiltInProbes())
+
+
+def test_the_built_in_probes_have_schemas_too():
+    schema = make_schema(BuiltInProbes())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.Draft202012Validator(schema).validate(tomli.loads(EXAMPLE.read_text()))
+    assert all(choice["properties"].keys() > set(COMMON_KEYS) for choice in schema["$defs"]["ProbeConfig"]["oneOf"])
