@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -32,6 +33,32 @@ async def tcp_server(handler: Handler, host: str = "127.0.0.1") -> AsyncIterator
         nursery.start_soon(trio.serve_listeners, serve, listeners)
         yield listeners[0].socket.getsockname()[1]
         nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def udp_server(
+    *answers: Callable[[bytes], bytes | None], elsewhere: bool = False, host: str = "127.0.0.1", port: int = 0
+) -> AsyncIterator[int]:
+    """Answer each query with all of `answers`, from another port if `elsewhere`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with (
+        trio.socket.socket(family, socket.SOCK_DGRAM) as server,
+        trio.socket.socket(family, socket.SOCK_DGRAM) as other,
+    ):
+        await server.bind((host, port))
+        await other.bind((host, 0))
+
+        async def serve() -> None:
+            while True:
+                query, client = await server.recvfrom(4096)
+                for answer in answers:
+                    if wire := answer(query):
+                        await (other if elsewhere else server).sendto(wire, client)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve)
+            yield server.getsockname()[1]
+            nursery.cancel_scope.cancel()
 
 
 async def closed_port() -> int:

@@ -4,8 +4,7 @@ import shutil
 import socket
 import struct
 import subprocess
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import dns.flags
@@ -20,7 +19,7 @@ from hawatch.agent.runner import run_probe
 from hawatch.model import NS_PER_MS, NS_PER_S
 from hawatch.plugin import Attempt, Result, Target
 from hawatch.probes.dns import DnsOptions, DnsProbe
-from tests.unit.servers import closed_port, endlessly, silence, tcp_server
+from tests.unit.servers import closed_port, endlessly, silence, tcp_server, udp_server
 
 SHORT_NS = 250 * NS_PER_MS
 Answer = Callable[[bytes], bytes | None]
@@ -47,30 +46,6 @@ def another_question(query: bytes) -> bytes:
     other = dns.message.make_query("example.net", "A")
     other.id = dns.message.from_wire(query).id
     return dns.message.make_response(other).to_wire()
-
-
-@asynccontextmanager
-async def udp_server(*answers: Answer, elsewhere: bool = False, host: str = "127.0.0.1") -> AsyncIterator[int]:
-    """Answer each query with all of `answers`, from another port if `elsewhere`."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with (
-        trio.socket.socket(family, socket.SOCK_DGRAM) as server,
-        trio.socket.socket(family, socket.SOCK_DGRAM) as other,
-    ):
-        await server.bind((host, 0))
-        await other.bind((host, 0))
-
-        async def serve() -> None:
-            while True:
-                query, client = await server.recvfrom(4096)
-                for answer in answers:
-                    if wire := answer(query):
-                        await (other if elsewhere else server).sendto(wire, client)
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(serve)
-            yield server.getsockname()[1]
-            nursery.cancel_scope.cancel()
 
 
 async def ask(port: int, timeout_ns: int = 5 * NS_PER_S, address: str = "127.0.0.1", **options) -> Result:
