@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from hawatch.config.positions import Path
 
 FOUND_CHARACTERS_MAX = 60
-SECRET_KEYS = frozenset({"password", "secret", "token", "headers"})
+SECRET_KEYS = frozenset({"password", "secret", "token", "headers", "environment"})
 """Keys whose values are never shown, nor what is below them."""
 
 

@@ -38,6 +38,7 @@ class PingProbe(Probe):
 
 class PerServiceProbe(Probe):
     per_service = True
+    port_optional = True
 
 
 class OpenProbe(Probe):

@@ -383,6 +383,10 @@ ACCEPTED = [
     ("VIP without prefix", PAIR.replace("/32", "")),
     ("one packet and SIP", udp(service('persistence = "5m"\npersistence_engine = "sip"'))),
     ("ping of a mark", MARK.replace("[[service.server]]", '[service.probe]\ntype = "ping"\n[[service.server]]')),
+    (
+        "optional port of a mark",
+        MARK.replace("[[service.server]]", '[service.probe]\ntype = "outside"\n[[service.server]]'),
+    ),
 ]
 
 
