@@ -85,6 +85,11 @@ userdb {{
   driver = static
   args = uid=nobody gid=nogroup home={folder}/mail/%u
 }}
+service pop3-login {{
+  service_count = 0
+  process_min_avail = 1
+  client_limit = 200
+}}
 service anvil {{
   chroot =
 }}
