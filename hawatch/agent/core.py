@@ -20,10 +20,12 @@ kernel know. Nothing that it did in the kernel is undone by that.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import trio
@@ -62,10 +64,20 @@ STOP_EVENTS_S = 1.0
 """The last events may take so long to be written."""
 
 
+@dataclass(frozen=True, slots=True)
+class Legacy:
+    """What all cores of one agent have in common, made by the keeper."""
+
+    memento: int
+    """Descriptor of the file for `Memento`."""
+    started_wall_ns: int
+    """When the agent was started."""
+
+
 class Core:
     """The state of one core and what ties its tasks together."""
 
-    def __init__(self, settings: Settings, leash: socket.socket, kernels: KernelSource, memento: Memento) -> None:
+    def __init__(self, settings: Settings, leash: socket.socket, kernels: KernelSource, legacy: Legacy) -> None:
         self.settings = settings
         self.events = EventLog(settings.node, wall_ns)
         self.writer = EventWriter(settings.places.events_file)
@@ -73,13 +85,13 @@ class Core:
         self.ownership: Ownership = SingleOwnership(settings)
         self.admin, self._admin_problem = load_admin(settings.places.admin_file)
         self.lag = LagMeter()
-        self.born_wall_ns = wall_ns()
+        self.started_wall_ns = legacy.started_wall_ns
         self._leash = leash
         self._kernels = kernels
         self._reload_lock = trio.Lock()
         self._reload_problem = ""
         self.stopping = ""
-        self.table = TableKeeper(settings.plan, self.events.emit, memento)
+        self.table = TableKeeper(settings.plan, self.events.emit, Memento(legacy.memento))
         self.workers = Workers(settings.plan, self.events.emit, self.table.wake, wall_ns)
 
     # --- life ------------------------------------------------------------------------------------------------
@@ -158,10 +170,8 @@ class Core:
         address = os.environ.get("NOTIFY_SOCKET", "")
         stamp = f"RELOADING=1\nMONOTONIC_USEC={trio.current_time() * 1e6:.0f}"
         notify_service_manager(address, stamp)
-        try:
+        with contextlib.suppress(HawatchError):  # told as an event
             await self.reload()
-        except HawatchError:
-            pass  # told as an event
         notify_service_manager(address, "READY=1")
 
     async def reload(self) -> list[str]:
@@ -256,7 +266,7 @@ class Core:
                 workers=list(self.workers.by_name.values()),
                 warnings=self.warnings(),
                 lag=self.lag,
-                born_wall_ns=self.born_wall_ns,
+                started_wall_ns=self.started_wall_ns,
                 now_wall_ns=wall_ns(),
             )
         )
@@ -286,13 +296,13 @@ def _socket_group(path: Path) -> Callable[[], int | None]:
 
 
 def run_core(
-    settings: Settings, leash: socket.socket, listener: socket.socket, kernels: KernelSource, memento: Memento
+    settings: Settings, leash: socket.socket, listener: socket.socket, kernels: KernelSource, legacy: Legacy
 ) -> None:
     """Be the core of an agent: returns when the keeper says stop or is gone."""
     leash.setblocking(False)
     listener.setblocking(False)
 
     async def main() -> None:
-        await Core(settings, leash, kernels, memento).run(listener)
+        await Core(settings, leash, kernels, legacy).run(listener)
 
     trio.run(main)

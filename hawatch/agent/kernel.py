@@ -8,7 +8,6 @@ from typing import Protocol
 
 from hawatch.actions.ipvs import Failure, Ipvs, check_capabilities
 from hawatch.actions.ipvs_codec import Counts
-
 from hawatch.agent.process import Capability, permitted_capabilities
 from hawatch.errors import KernelError
 from hawatch.health.table import Change
@@ -47,7 +46,7 @@ class KernelSource:
 
 
 def check_kernel(plan: Plan) -> None:
-    """Raise KernelError with one sentence if the kernel, or our permission, lacks what a plan needs. Touches nothing."""
+    """Raise KernelError if the kernel, or our permission, lacks what a plan needs. Touches nothing."""
     problems: list[str] = []
     if plan.services:
         Ipvs.open().close()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import socket
 
-from hawatch.agent.core import run_core
+from hawatch.agent.core import Legacy, run_core
 from hawatch.agent.keeper import Keeper, Mains
 from hawatch.agent.kernel import LINUX, KernelSource
-from hawatch.agent.memento import Memento, make_memento
+from hawatch.agent.memento import make_memento
 from hawatch.agent.prober import prober_main
 from hawatch.agent.runtime import lock_runtime, make_directory, open_ctl_socket
-from hawatch.agent.settings import Places, Settings, load_settings
+from hawatch.agent.settings import Places, Settings, load_settings, wall_ns
 from hawatch.registry import probe_class
 
 
@@ -35,10 +35,10 @@ def keep(settings: Settings, kernels: KernelSource) -> int:
         for check in settings.plan.checks.values():
             probe_class(check.type)  # imported before the fork
 
-        memento = make_memento()
+        legacy = Legacy(make_memento(), wall_ns())
 
         def core(now: Settings, leash: socket.socket, listener: socket.socket) -> None:
-            run_core(now, leash, listener, kernels, Memento(memento))
+            run_core(now, leash, listener, kernels, legacy)
 
         with open_ctl_socket(places, settings.config.control.group) as listener:
             status = Keeper(settings, Mains(core, prober_main), listener).run()

@@ -39,7 +39,7 @@ class StatusInputs:
     workers: Sequence[Worker]
     warnings: Sequence[str]
     lag: LagMeter
-    born_wall_ns: int
+    started_wall_ns: int
     now_wall_ns: int
 
 
@@ -58,7 +58,7 @@ async def encode_status(inputs: StatusInputs) -> bytes:
         "node": inputs.settings.node,
         "version": __version__,
         "time": iso_seconds(inputs.now_wall_ns),
-        "uptime_s": max(0, inputs.now_wall_ns - inputs.born_wall_ns) // NS_PER_S,
+        "uptime_s": max(0, inputs.now_wall_ns - inputs.started_wall_ns) // NS_PER_S,
         **inputs.ownership,
         "services": services,
         "workers": [describe_worker(worker) for worker in inputs.workers],
@@ -107,7 +107,7 @@ def describe_server(server: ServerPlan, row: ServerStatus | None, inputs: Status
         "weight": row.weight if row else 0,
         "in_table": row.in_table if row else False,
         "reason": row.reason if row else "this director does not keep the service's table now",
-        "since": iso_seconds((row.since_wall_ns if row else 0) or inputs.born_wall_ns),
+        "since": iso_seconds((row.since_wall_ns if row else 0) or inputs.started_wall_ns),
         "latency_ms": latency_ms(server, inputs.summaries),
     }
     if row is not None and row.held_until_wall_ns > inputs.now_wall_ns:

@@ -68,14 +68,13 @@ def printable(text: str) -> str:
 
 def render_status(status: Data, style: Style, now: datetime | None = None) -> str:
     """Return the whole status as text."""
-    moment = datetime.now(UTC) if now is None else now  # noqa: TID251 - ages are for people
+    moment = datetime.now(UTC) if now is None else now
     lines = [
         style.paint(f"{status['node']}", BOLD)
         + f"  cluster {status['cluster']}, hawatch {status['version']}, up {duration(status.get('uptime_s', 0))}"
     ]
     lines.append(_quorum(status["quorum"]))
-    for warning in status.get("warnings", []):
-        lines.append(style.paint("! " + printable(warning), YELLOW))
+    lines += [style.paint("! " + printable(warning), YELLOW) for warning in status.get("warnings", [])]
     lines += _section("Directors", [_director(each) for each in status["directors"]], style)
     lines += _section("Groups", [_group(each) for each in status["groups"]], style)
     for service in status["services"]:
@@ -180,7 +179,7 @@ def render_changes(data: Data) -> str:
 def duration(seconds: float) -> str:
     """Return a length of time in its two greatest units."""
     rest = max(0, int(seconds))
-    parts = []
+    parts: list[str] = []
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
         count, rest = divmod(rest, length)
         if count or parts or unit == "s":

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from hawatch.actions.ipvs import Failure
 from hawatch.actions.ipvs_codec import Counts
-
 from hawatch.agent.kernel import KernelSource, Table
 from hawatch.health.table import Change, apply_to
 from hawatch.model import DestinationKey, IpvsTimeouts, ServiceKey

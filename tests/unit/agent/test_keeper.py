@@ -81,7 +81,7 @@ def test_a_killed_core_is_back_at_once_and_linked_anew_ten_times(site: Site) -> 
 def test_a_killed_prober_is_told_of_and_restarted(site: Site) -> None:
     os.kill(site.pid_of("prober"), signal.SIGKILL)
     said = site.wait_for("core@lvs1 got WorkerLost prober 1", "prober born", "core@lvs1 got Link prober")
-    assert [line for line in said if line.startswith("core@lvs1 got Worker")][0] == "core@lvs1 got WorkerLost prober 1"
+    assert next(line for line in said if line.startswith("core@lvs1 got Worker")) == "core@lvs1 got WorkerLost prober 1"
     assert not [line for line in said if line.startswith("core@lvs1 born")]
 
 
