@@ -142,8 +142,7 @@ async def test_one_that_forks_and_never_ends() -> None:
 @pytest.mark.slow
 async def test_programs_of_a_killed_process_do_not_outlive_its_successor(tmp_path: Path) -> None:
     code = (
-        "import trio; from hawatch.probes import processes
-from hawatch.probes.processes import Run, run_program; "
+        "import trio; from hawatch.probes.processes import Run, run_program; "
         f"trio.run(lambda: run_program(['/bin/sh', '-c', 'echo $$ >{tmp_path}/pid; exec sleep 600'], "
         "{'PATH': '/bin:/usr/bin'}, Run(), time_ns=10**12, merge=False))"
     )
