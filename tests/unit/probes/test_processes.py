@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from hawatch.model import NS_PER_MS, NS_PER_S
+from hawatch.probes import processes
 from hawatch.probes.processes import OUTPUT_LIMIT, Run, children, kill_forgotten, run_program
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
@@ -155,3 +156,20 @@ async def test_programs_of_a_killed_process_do_not_outlive_its_successor(tmp_pat
         while is_alive(program):
             kill_forgotten()
             await trio.sleep(0.005)
+
+
+async def test_one_that_may_just_be_starting_is_left_alone() -> None:
+    """Between its birth and its first instruction a program has a session of its own, but no mark yet."""
+    with subprocess.Popen(["/bin/sleep", "600"], start_new_session=True, env={}) as stranger:
+        processes._starting.add("some mark")
+        try:
+            assert processes._kill_orphans()
+            assert is_alive(stranger.pid)
+        finally:
+            processes._starting.clear()
+        assert processes._kill_orphans()
+        with trio.fail_after(10):
+            while is_alive(stranger.pid):
+                await trio.sleep(0.002)
+        processes._kill_orphans()
+        stranger.returncode = -signal.SIGKILL
