@@ -50,7 +50,7 @@ def ask_dns(vip: str) -> str:
         answer = asker.recv(512)
     if answer[3] & 15 or answer[7] == 0:
         raise OSError(f"rcode {answer[3] & 15}, {answer[7]} answers")
-    return socket.inet_ntoa(answer[-4:]) if vip not in (found := _addresses(answer)) else found[0]
+    return _addresses(answer)[0]
 
 
 def _addresses(answer: bytes) -> list[str]:

@@ -152,12 +152,14 @@ class Daemon:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
-    def stop(self) -> None:
-        """Kill it; its port is closed when this returns."""
+    def stop(self) -> float:
+        """Kill it, and return when, by time.monotonic(); its port is closed then."""
         self.signal(signal.SIGKILL)
+        killed = time.monotonic()
         if self.process is not None:
             self.process.wait(READY_LIMIT_S)
             self.process = None
+        return killed
 
     def wait(self) -> None:
         """Wait until it answers on its port; raise RuntimeError with its log when it does not."""

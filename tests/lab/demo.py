@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tests.lab import client
-from tests.lab.daemons import bind, dovecot, nginx, postfix, write_zone
+from tests.lab.daemons import Daemon, bind, dovecot, nginx, postfix, write_zone
 from tests.lab.netns import call_in_namespace
 from tests.lab.site import SERVERS, VIP, Site, open_site
 from tests.lab.watch import Watcher
@@ -288,8 +288,7 @@ class Demo:
         story = self.story
         story.step("A web server stops: its port is closed")
         server = f"{SERVERS[1]}:80"
-        begun = time.monotonic()
-        self.web[1].stop()
+        begun = self.web[1].stop()
         took = self.wait(HTTP, server, None, begun)
         story.measure("closed port: out of IPVS", took, FALL * INTERVAL_S + ALLOWANCE_S)
         self.show_events("server_down")
