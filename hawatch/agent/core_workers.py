@@ -103,10 +103,11 @@ class Workers:
             return
         worker.state, worker.pid, worker.restarts = WorkerState.LOST, 0, message.restarts
         worker.reason, worker.lost_wall_ns = message.reason, self._wall_clock()
-        what = "its servers keep their last states" if worker.name != CORE else "the kernel's tables stay as they are"
-        reason = f"{worker.name} {message.reason}; {what}; it is started again"
-        if message.restart_in_ms:
-            reason += f" in {message.restart_in_ms} ms"
+        if worker.name == CORE:
+            reason = f"the core before this one ended: {message.reason}; the kernel's tables are as it left them"
+        else:
+            delay = f"in {message.restart_in_ms} ms" if message.restart_in_ms else "at once"
+            reason = f"{worker.name} {message.reason}: its servers keep their last states; it is started again {delay}"
         numbers = {"restarts": message.restarts, "restart_in_ms": message.restart_in_ms}
         self._emit([Event("worker_lost", reason, Severity.WARNING, numbers=numbers)])
 

@@ -21,6 +21,7 @@ from tests.unit.agent.fake_kernel import FileKernel
 
 ROOT = Path(__file__).resolve().parents[3]
 PATIENCE_S = 30.0
+CTL = (sys.executable, "-m", "hawatch.cli.main", "ctl", "--runtime-dir")
 VIP = "192.0.2.110"
 
 
@@ -80,7 +81,7 @@ class Agent:
 
     def ctl(self, *words: str, status: int = 0) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "hawatch.cli.main", "ctl", "--runtime-dir", self.directory / "run", *words],
+            [*CTL, self.directory / "run", *words],
             capture_output=True, text=True, timeout=PATIENCE_S, cwd=ROOT, check=False,
         )  # fmt: skip
         assert done.returncode == status, done
@@ -193,6 +194,7 @@ def test_a_restart_changes_nothing_in_the_kernel(agent: Agent) -> None:
 def test_killing_the_core_ten_times_costs_nothing_but_its_own_events(agent: Agent) -> None:
     agent.servers[0].stop()
     agent.wait(lambda: agent.states()[agent.servers[0].name] == "down")
+    agent.wait(lambda: agent.event_names()[-1] == "server_down")
     changes, names = agent.kernel.changes(), agent.event_names()
     status = agent.status()["services"]
     for number in range(1, 11):
@@ -291,7 +293,11 @@ def test_drain_waits_for_connections(agent: Agent) -> None:
     assert "3 connections left" in text
     assert "3 connections left after 0.6 s; the drain goes on" in text
     waiting = subprocess.Popen(
+<<<<<<< HEAD
         [sys.executable, "-m", "hawatch.cli.main", "ctl", "--runtime-dir", agent.directory / "run", "drain", "web", first.address, "--wait", "--json"],
+=======
+        [*CTL, agent.directory / "run", "drain", "web", first.address, "--wait", "--json"],
+>>>>>>> agent
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert waiting.stderr is not None
@@ -352,7 +358,11 @@ def test_events_come_back_after_a_restart_and_are_followed(agent: Agent) -> None
     assert names == agent.event_names()
     assert names.count("agent_started") == 2
     follower = subprocess.Popen(
+<<<<<<< HEAD
         [sys.executable, "-m", "hawatch.cli.main", "ctl", "--runtime-dir", agent.directory / "run", "events", "--follow", "-n", "1"],
+=======
+        [*CTL, agent.directory / "run", "events", "--follow", "-n", "1"],
+>>>>>>> agent
         cwd=ROOT, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     with follower:
@@ -382,7 +392,7 @@ def test_a_second_agent_in_the_same_directory_is_refused(agent: Agent) -> None:
 
 def test_no_agent_is_status_three(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "hawatch.cli.main", "ctl", "--runtime-dir", tmp_path, "status"],
+        [*CTL, tmp_path, "status"],
         cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert done.returncode == 3
