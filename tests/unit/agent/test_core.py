@@ -293,11 +293,7 @@ def test_drain_waits_for_connections(agent: Agent) -> None:
     assert "3 connections left" in text
     assert "3 connections left after 0.6 s; the drain goes on" in text
     waiting = subprocess.Popen(
-<<<<<<< HEAD
-        [sys.executable, "-m", "hawatch.cli.main", "ctl", "--runtime-dir", agent.directory / "run", "drain", "web", first.address, "--wait", "--json"],
-=======
         [*CTL, agent.directory / "run", "drain", "web", first.address, "--wait", "--json"],
->>>>>>> agent
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert waiting.stderr is not None
@@ -358,11 +354,7 @@ def test_events_come_back_after_a_restart_and_are_followed(agent: Agent) -> None
     assert names == agent.event_names()
     assert names.count("agent_started") == 2
     follower = subprocess.Popen(
-<<<<<<< HEAD
-        [sys.executable, "-m", "hawatch.cli.main", "ctl", "--runtime-dir", agent.directory / "run", "events", "--follow", "-n", "1"],
-=======
         [*CTL, agent.directory / "run", "events", "--follow", "-n", "1"],
->>>>>>> agent
         cwd=ROOT, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     with follower:
