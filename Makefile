@@ -33,6 +33,7 @@ demo: packages $(VENV)/.ready
 
 bench: packages $(VENV)/.ready
 	$(BIN)/python -m tests.bench
+	$(ON_IPVS) $(BIN)/python -m tests.bench.ipvs
 
 docs: $(VENV)/.ready
 	$(BIN)/mkdocs build --quiet --strict --site-dir build/docs
