@@ -60,6 +60,8 @@ from hawatch.control.server import ControlServer
 from hawatch.errors import ConfigError, HawatchError, KernelError, RefusedError
 from hawatch.model import Admin, DestinationKey, Event, Plan, ServiceKey, Severity
 
+REASONS_SHOWN_MAX = 20
+"""Changes or mistakes that one event spells out."""
 STOP_EVENTS_S = 1.0
 """The last events may take so long to be written."""
 
@@ -187,7 +189,7 @@ class Core:
             if changes:
                 self._adopt(settings, kernels)
             numbers = {"changes": len(changes)}
-            reason = "; ".join(changes[:20]) or "the file is the same"
+            reason = "; ".join(changes[:REASONS_SHOWN_MAX]) or "the file is the same"
             self.events.emit([Event("config_reloaded", reason, numbers=numbers)])
             return changes
 
@@ -280,9 +282,10 @@ class Core:
 
 
 def _rejected(error: HawatchError) -> Event:
-    problems = [str(problem) for problem in error.problems] if isinstance(error, ConfigError) else []
-    reason = "; ".join(problems[:20]) or str(error)
-    return Event("config_rejected", reason, Severity.WARNING, numbers={"problems": max(1, len(problems))})
+    lines = str(error).splitlines()
+    more = f"; and {len(lines) - REASONS_SHOWN_MAX} more" if len(lines) > REASONS_SHOWN_MAX else ""
+    reason = "; ".join(lines[:REASONS_SHOWN_MAX]) + more
+    return Event("config_rejected", reason, Severity.WARNING, numbers={"problems": len(lines)})
 
 
 def _socket_group(path: Path) -> Callable[[], int | None]:

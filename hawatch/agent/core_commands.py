@@ -102,7 +102,9 @@ class Commands:
         try:
             changes = await self._agent.reload()
         except ConfigError as error:
-            return Refused(reason=str(error).splitlines()[0], problems=[str(problem) for problem in error.problems])
+            lines = str(error).splitlines()
+            mistakes = f"{len(lines)} mistake{'s' if len(lines) != 1 else ''}"
+            return Refused(reason=f"the configuration has {mistakes}; nothing was changed", problems=lines)
         return Done(data=raw({"changes": changes, "text": "the configuration is the same; nothing to change"}))
 
     # --- servers ---------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from hawatch.agent.memento import make_memento
 from hawatch.agent.prober import prober_main
 from hawatch.agent.runtime import lock_runtime, make_directory, open_ctl_socket
 from hawatch.agent.settings import Places, Settings, load_settings, wall_ns
+from hawatch.errors import UsageError
 from hawatch.registry import probe_class
 
 
@@ -22,6 +23,11 @@ def run_agent(places: Places, node_wanted: str) -> int:
     for a directory, a lock or a socket that is not to be had. Nothing was touched then.
     """
     settings = load_settings(places, node_wanted)
+    if settings.config.leased:
+        raise UsageError(
+            "this version runs a single director: it cannot share its groups with the other nodes of [[director]] and "
+            "[[witness]] yet. Name this node only"
+        )
     LINUX.check(settings.plan)
     return keep(settings, LINUX)
 
