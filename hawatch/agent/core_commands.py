@@ -55,7 +55,7 @@ class Agent(Protocol):
         """Apply the configuration file and return what has changed; raise ConfigError or KernelError."""
 
     async def connections(self, services: Iterable[ServiceKey]) -> Mapping[tuple[ServiceKey, DestinationKey], int]:
-        """Return how many connections, active and inactive, each destination of some services has in the kernel."""
+        """Return how many connections each destination of some services has in the kernel."""
 
 
 class Commands:

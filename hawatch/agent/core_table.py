@@ -39,6 +39,7 @@ from hawatch.health.table import (
     diff,
 )
 from hawatch.model import Admin, DestinationKey, Event, IpvsTimeouts, Plan, ServerState, ServiceKey, Severity
+from hawatch.model import Protocol as Transport
 
 FIRST_WAIT_S = 3.0
 """The first decision waits for the probers no longer."""
@@ -313,14 +314,18 @@ class TableKeeper:
     # --- what others ask -------------------------------------------------------------------------------------
 
     async def connections(self, services: Iterable[ServiceKey]) -> dict[tuple[ServiceKey, DestinationKey], int]:
-        """Return the connections of the destinations of some services, active and inactive, read by a thread."""
+        """Return the connections of the destinations of some services, read by a thread.
+
+        Of TCP's only the established ones count: a director with direct routing remembers a closed connection for
+        two minutes, and nobody need wait for that. Of the other protocols all count.
+        """
         reader = self._reader
         if reader is None:
             return {}
         async with self._reader_lock:
             counts = await trio.to_thread.run_sync(reader.read_counts, tuple(services))
         return {
-            (service, key): count.active + count.inactive
+            (service, key): count.active if service.protocol == Transport.TCP else count.active + count.inactive
             for service, destinations in counts.items()
             for key, count in destinations.items()
         }

@@ -23,8 +23,11 @@ def run_agent(places: Places, node_wanted: str) -> int:
     for a directory, a lock or a socket that is not to be had. Nothing was touched then.
     """
     settings = load_settings(places, node_wanted)
-    if settings.node in {witness.name for witness in settings.config.witness}:
-        raise UsageError(f"{settings.node} is a witness of this cluster: run `hawatch witness` there")
+    if settings.config.leased:
+        raise UsageError(
+            "this version runs a single director: it cannot share its groups with the other nodes of [[director]] and "
+            "[[witness]] yet. Name this node only"
+        )
     LINUX.check(settings.plan)
     return keep(settings, LINUX)
 
