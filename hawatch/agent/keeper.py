@@ -14,8 +14,10 @@ Whenever core or prober is born, every pair of core and prober of which one is n
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
+import select
 import selectors
 import signal
 import socket
@@ -213,7 +215,7 @@ class Keeper:
         except OSError as error:
             ours.close()
             theirs.close()
-            print(f"hawatch keeper: cannot fork {name}: {error.strerror}", file=sys.stderr, flush=True)
+            _say(f"cannot fork {name}: {error.strerror}")
             child.ward.born(0, now_ns())
             child.ward.died(now_ns())
             return
@@ -279,7 +281,7 @@ class Keeper:
             return
         child.reason = f"{child.ward.kill_reason}, {how}" if child.ward.kill_reason else how
         delay_ns = child.ward.died(now)
-        print(f"hawatch keeper: {name} {child.reason}", file=sys.stderr, flush=True)
+        _say(f"{name} {child.reason}")
         if name != CORE:
             self._tell_core(WorkerLost(name, child.reason, child.ward.restarts, delay_ns // NS_PER_MS))
 
@@ -340,6 +342,13 @@ class _both:
     def __exit__(self, *_: object) -> None:
         for end in self._pair:
             end.close()
+
+
+def _say(text: str) -> None:
+    """Write a line to standard error, unless that would wait for whoever reads it."""
+    with contextlib.suppress(OSError, ValueError):
+        if select.select([], [sys.stderr], [], 0)[1]:
+            print(f"hawatch keeper: {text}", file=sys.stderr, flush=True)
 
 
 def _signal(pid: int, number: int) -> None:
