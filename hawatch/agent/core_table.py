@@ -17,6 +17,7 @@ decides by the same things as the one before it, and finds nothing to change.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 import trio
@@ -24,6 +25,7 @@ import trio
 from hawatch.agent.core_workers import Workers
 from hawatch.agent.kernel import Kernel, Table
 from hawatch.agent.memento import Memento
+from hawatch.agent.settings import wall_ns
 from hawatch.errors import KernelError
 from hawatch.health.decide import Decision, Inputs, Memory, ServerStatus, ServiceStatus, decide
 from hawatch.health.table import (
@@ -38,7 +40,17 @@ from hawatch.health.table import (
     describe,
     diff,
 )
-from hawatch.model import Admin, DestinationKey, Event, IpvsTimeouts, Plan, ServerState, ServiceKey, Severity
+from hawatch.model import (
+    NS_PER_MS,
+    Admin,
+    DestinationKey,
+    Event,
+    IpvsTimeouts,
+    Plan,
+    ServerState,
+    ServiceKey,
+    Severity,
+)
 from hawatch.model import Protocol as Transport
 
 FIRST_WAIT_S = 3.0
@@ -232,7 +244,7 @@ class TableKeeper:
         if decision.memory != self._memory:
             self._memory = decision.memory
             self._memento.write(decision.memory)
-        self._emit(decision.events)
+        self._emit(_timed(decision, wall_ns()))
 
     def _apply(self, decision: Decision, plan: Plan, drifted: set[str]) -> None:
         if self._kernel is None:
@@ -358,6 +370,17 @@ def _service_of(change: Change) -> ServiceKey:
             return key
         case AddDestination(service=key) | SetDestination(service=key) | DeleteDestination(service=key):
             return key
+
+
+def _timed(decision: Decision, now_wall_ns: int) -> Iterator[Event]:
+    """Yield the events of a decision that the kernel has now; a server's with the time since its verdict."""
+    since = {(row.service, row.server): row.since_wall_ns for row in decision.servers} if decision.events else {}
+    for event in decision.events:
+        verdict_ns = since.get((event.service, event.server), 0)
+        if verdict_ns:
+            kernel_ms = max(0, now_wall_ns - verdict_ns) / NS_PER_MS
+            event = replace(event, numbers={**event.numbers, "kernel_ms": round(kernel_ms, 1)})
+        yield event
 
 
 def _drift_event(drift: list[Change], service: str) -> Event:
