@@ -241,7 +241,8 @@ class TableKeeper:
             rows[row.service].append(row)
         self.servers.update({name: tuple(found) for name, found in rows.items()})
         self.services.update({status.name: status for status in decision.services})
-        if decision.memory != self._memory:
+        changed = any(self._memory.get(name) != decision.memory.get(name) for name in names)
+        if changed or len(self._memory) != len(decision.memory):
             self._memory = decision.memory
             self._memento.write(decision.memory)
         self._emit(_timed(decision, wall_ns()))
