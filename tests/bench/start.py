@@ -52,7 +52,7 @@ def keepalived_text(*, checks: bool) -> str:
     check = " TCP_CHECK {\n connect_timeout 1\n }\n" if checks else ""
     text = "global_defs { }\n"
     for address, servers in addresses():
-        text += f"virtual_server {address} {PORT} {{\n lvs_sched wlc\n lvs_method DR\n protocol TCP\n delay_loop 1\n"
+        text += f"virtual_server {address} {PORT} {{\n lvs_sched wlc\n lvs_method DR\n protocol TCP\n delay_loop 5\n"
         text += " alpha\n" if checks else ""
         text += "".join(f" real_server {server} {PORT} {{\n weight 1\n{check} }}\n" for server in servers) + "}\n"
     return text
@@ -63,7 +63,7 @@ def hawatch_text(*, checks: bool) -> str:
     text = '[[director]]\nname = "lvs1"\n'
     for number, (address, servers) in enumerate(addresses()):
         text += f'[[service]]\nname = "s{number}"\naddress = "{address}"\nport = {PORT}\nscheduler = "wlc"\n'
-        text += 'probe = { type = "tcp", interval = "1s" }\n' if checks else ""
+        text += 'probe = { type = "tcp", interval = "5s" }\n' if checks else ""
         text += "".join(f'[[service.server]]\naddress = "{server}"\n' for server in servers)
     return text
 
