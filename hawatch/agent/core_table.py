@@ -56,6 +56,8 @@ from hawatch.model import Protocol as Transport
 FIRST_WAIT_S = 3.0
 """The first decision waits for the probers no longer."""
 RECONCILE_INTERVAL_S = 3.0
+REREAD_PAUSE_S = 0.25
+"""Between readings that refusals ask for: somebody who changes our services all the time is not raced."""
 DRIFT_SHOWN_MAX = 10
 """Changes by hand that one event spells out."""
 GATHER_S = 0.001
@@ -181,7 +183,9 @@ class TableKeeper:
                 asked = True
             self._reread_now = trio.Event()
             await self._reread()
-            if not asked:
+            if asked:
+                await trio.sleep(REREAD_PAUSE_S)
+            else:
                 self._dirty.update(self._refusals)
             if self._dirty:
                 self._woken.set()
