@@ -17,6 +17,7 @@ decides by the same things as the one before it, and finds nothing to change.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 import trio
@@ -24,6 +25,7 @@ import trio
 from hawatch.agent.core_workers import Workers
 from hawatch.agent.kernel import Kernel, Table
 from hawatch.agent.memento import Memento
+from hawatch.agent.settings import wall_ns
 from hawatch.errors import KernelError
 from hawatch.health.decide import Decision, Inputs, Memory, ServerStatus, ServiceStatus, decide
 from hawatch.health.table import (
@@ -38,7 +40,17 @@ from hawatch.health.table import (
     describe,
     diff,
 )
-from hawatch.model import Admin, DestinationKey, Event, IpvsTimeouts, Plan, ServerState, ServiceKey, Severity
+from hawatch.model import (
+    NS_PER_MS,
+    Admin,
+    DestinationKey,
+    Event,
+    IpvsTimeouts,
+    Plan,
+    ServerState,
+    ServiceKey,
+    Severity,
+)
 from hawatch.model import Protocol as Transport
 
 FIRST_WAIT_S = 3.0
@@ -48,6 +60,8 @@ RECONCILE_INTERVAL_S = 3.0
 RECONCILE_SHARE = 50
 """Reading takes at most one part in so many of the time: a big table is read less often."""
 RECONCILE_INTERVAL_MAX_S = 30.0
+REREAD_PAUSE_S = 0.25
+"""Between readings that refusals ask for: somebody who changes our services all the time is not raced."""
 DRIFT_SHOWN_MAX = 10
 """Changes by hand that one event spells out."""
 GATHER_S = 0.001
@@ -174,7 +188,9 @@ class TableKeeper:
                 asked = True
             self._reread_now = trio.Event()
             await self._reread()
-            if not asked:
+            if asked:
+                await trio.sleep(REREAD_PAUSE_S)
+            else:
                 self._dirty.update(self._refusals)
             if self._dirty:
                 self._woken.set()
@@ -236,10 +252,11 @@ class TableKeeper:
             rows[row.service].append(row)
         self.servers.update({name: tuple(found) for name, found in rows.items()})
         self.services.update({status.name: status for status in decision.services})
-        if decision.memory != self._memory:
+        changed = any(self._memory.get(name) != decision.memory.get(name) for name in names)
+        if changed or len(self._memory) != len(decision.memory):
             self._memory = decision.memory
             self._memento.write(decision.memory)
-        self._emit(decision.events)
+        self._emit(_timed(decision, wall_ns()))
 
     def _apply(self, decision: Decision, plan: Plan, drifted: set[str]) -> None:
         if self._kernel is None:
@@ -370,6 +387,17 @@ def _service_of(change: Change) -> ServiceKey:
             return key
         case AddDestination(service=key) | SetDestination(service=key) | DeleteDestination(service=key):
             return key
+
+
+def _timed(decision: Decision, now_wall_ns: int) -> Iterator[Event]:
+    """Yield the events of a decision that the kernel has now; a server's with the time since its verdict."""
+    since = {(row.service, row.server): row.since_wall_ns for row in decision.servers} if decision.events else {}
+    for event in decision.events:
+        verdict_ns = since.get((event.service, event.server), 0)
+        if verdict_ns:
+            kernel_ms = max(0, now_wall_ns - verdict_ns) / NS_PER_MS
+            event = replace(event, numbers={**event.numbers, "kernel_ms": round(kernel_ms, 1)})
+        yield event
 
 
 def _drift_event(drift: list[Change], service: str) -> Event:

@@ -126,5 +126,5 @@ class Summary(WorkMessage, frozen=True, tag=True):
     late_ms_max: float
     """Worst delay of a start against its schedule since the last summary."""
     discarded: int
-    """Failures discarded because of a local pause since the last summary."""
+    """Failures discarded since the last summary: in a local pause, or for want of something on this machine."""
     in_flight: int
