@@ -44,6 +44,8 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     service: str = ""
     server: str = ""
     numbers: dict[str, int | float | str] = {}
+    id: int = 0
+    """Its own number on this node, growing: nanoseconds of the wall clock, or one more than the one before."""
 
 
 def iso_time(wall_ns: int) -> str:
@@ -53,8 +55,8 @@ def iso_time(wall_ns: int) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest_ns // 1_000_000:03d}Z"
 
 
-def make_record(event: Event, node: str, wall_ns: int) -> Record:
-    """Return the record of an event that happens now on this node."""
+def make_record(event: Event, node: str, wall_ns: int, number: int = 0) -> Record:
+    """Return the record of an event that happens now on this node; `number` is its own."""
     return Record(
         time=iso_time(wall_ns),
         name=event.name,
@@ -65,6 +67,7 @@ def make_record(event: Event, node: str, wall_ns: int) -> Record:
         service=event.service,
         server=event.server,
         numbers=dict(event.numbers),
+        id=number,
     )
 
 
@@ -76,12 +79,18 @@ class EventLog:
         self._wall_clock = wall_clock
         self._records: deque[Record] = deque(maxlen=limit)
         self._listeners: list[Callable[[Record], None]] = []
+        self._last_id = 0
+        self.emitted = 0
+        """Events that happened in this process."""
 
     def emit(self, events: Iterable[Event]) -> None:
         """Remember events that happen now and tell every listener of them. Listeners must not wait or raise."""
         for event in events:
-            record = make_record(event, self.node, self._wall_clock())
+            wall = self._wall_clock()
+            self._last_id = max(wall, self._last_id + 1)
+            record = make_record(event, self.node, wall, self._last_id)
             self._records.append(record)
+            self.emitted += 1
             for listener in list(self._listeners):
                 listener(record)
 

@@ -1,0 +1,77 @@
+"""What an event is about, and whether it says that something fails, is well again, or merely happened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from hawatch.agent.events import Record
+
+
+class Phase(StrEnum):
+    """What an event says of its subject."""
+
+    DOWN = "down"
+    UP = "up"
+    NOTICE = "notice"
+    """It happened, and nothing will say that it is over."""
+
+
+PAIRS = {
+    "server_down": ("server", Phase.DOWN),
+    "server_up": ("server", Phase.UP),
+    "service_down": ("service", Phase.DOWN),
+    "service_up": ("service", Phase.UP),
+    "director_dead": ("director", Phase.DOWN),
+    "director_alive": ("director", Phase.UP),
+    "link_down": ("link", Phase.DOWN),
+    "link_up": ("link", Phase.UP),
+    "quorum_lost": ("quorum", Phase.DOWN),
+    "quorum_regained": ("quorum", Phase.UP),
+    "worker_lost": ("worker", Phase.DOWN),
+    "worker_restarted": ("worker", Phase.UP),
+}
+"""Events that come in pairs: the second ends what the first began."""
+WHICH = ("director", "link", "peer", "address", "worker")
+"""Numbers of an event that tell which one of its kind it is about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A choice of subjects; what is empty is any."""
+
+    group: str = ""
+    service: str = ""
+    server: str = ""
+    name: str = ""
+    """Of an event."""
+
+    def __call__(self, record: Record) -> bool:
+        """Tell whether an event is of this choice."""
+        return (
+            (not self.group or self.group == record.group)
+            and (not self.service or self.service == record.service)
+            and (not self.server or same_server(self.server, record.server))
+            and (not self.name or self.name == record.name)
+        )
+
+
+def same_server(wanted: str, server: str) -> bool:
+    """Tell whether an address, or an address with a port, names a server."""
+    if wanted == server:
+        return True
+    address, colon, _ = server.rpartition(":")
+    return bool(colon) and wanted.strip("[]") == address.strip("[]")
+
+
+def phase_of(record: Record) -> Phase:
+    """Return what an event says of its subject."""
+    return PAIRS.get(record.name, ("", Phase.NOTICE))[1]
+
+
+def subject_of(record: Record) -> str:
+    """Return what an event is about: the same text for the two events of a pair."""
+    noun = PAIRS.get(record.name, (record.name, Phase.NOTICE))[0]
+    which = [str(record.numbers[key]) for key in WHICH if key in record.numbers]
+    node = [record.node] if noun in ("quorum", "worker", "link", "director") else []
+    return " ".join(word for word in (noun, record.group, record.service, record.server, *which, *node) if word)

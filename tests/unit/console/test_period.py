@@ -1,0 +1,88 @@
+"""Periods: mon's words, with exact instants."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hawatch.console.period import SEARCH_S, PeriodError, parse_period
+
+NS = 10**9
+
+
+def at(text, zone=UTC):
+    return int(datetime.fromisoformat(text).replace(tzinfo=zone).timestamp()) * NS
+
+
+@pytest.mark.parametrize(
+    ("text", "inside", "outside"),
+    [
+        ("wd {Mon-Fri} hr {9am-4pm}", "2026-01-01T16:59:59", "2026-01-01T17:00:00"),
+        ("wd {Mon-Fri} hr {9am-4pm}", "2026-01-02T09:00:00", "2026-01-03T09:00:00"),
+        ("hr {10pm-6am}", "2026-01-01T06:59:59", "2026-01-01T07:00:00"),
+        ("hr {10pm-6am}", "2026-01-01T22:00:00", "2026-01-01T21:59:59"),
+        ("wd {1}", "2026-01-04T12:00:00", "2026-01-05T12:00:00"),
+        ("wd {sat-mon}", "2026-01-05T12:00:00", "2026-01-06T12:00:00"),
+        ("wday {Sunday Tuesday}", "2026-01-06T12:00:00", "2026-01-05T12:00:00"),
+        ("hr {12am}", "2026-01-01T00:30:00", "2026-01-01T12:30:00"),
+        ("hr {12noon}", "2026-01-01T12:30:00", "2026-01-01T00:30:00"),
+        ("mo {Nov-Jan} md {1}", "2026-01-01T00:00:00", "2026-02-01T00:00:00"),
+        ("wd {Sat}, hr {3-4}", "2026-01-03T12:00:00", "2026-01-02T12:00:00"),
+        ("hr{3}min{30-44}", "2026-01-01T03:44:59", "2026-01-01T03:45:00"),
+    ],
+)
+def test_instants(text, inside, outside):
+    period = parse_period(text, UTC)
+    assert period is not None
+    assert period.holds(at(inside))
+    assert not period.holds(at(outside))
+
+
+def test_always_and_never():
+    assert parse_period("") is None
+    assert parse_period("always") is None
+    never = parse_period("none")
+    assert not never.holds(at("2026-01-01T00:00:00"))
+    assert never.next_ns(at("2026-01-01T00:00:00")) == at("2026-01-01T00:00:00") + SEARCH_S * NS
+
+
+def test_hours_are_those_of_the_zone():
+    period = parse_period("hr {9}", timezone(timedelta(hours=5, minutes=45)))
+    assert period.next_ns(at("2026-01-01T00:00:00")) == at("2026-01-01T03:15:00")
+
+
+def test_next_beginning():
+    period = parse_period("wd {Mon-Fri} hr {8am-5pm}", UTC)
+    assert period.next_ns(at("2026-01-02T18:10:00")) == at("2026-01-05T08:00:00")
+    assert period.next_ns(at("2026-01-05T08:00:01")) == at("2026-01-05T08:00:01")
+    assert parse_period("min {7}", UTC).next_ns(at("2026-01-05T08:08:01")) == at("2026-01-05T09:07:00")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["hr", "hr {25}", "hr {}", "wd {Foo}", "xx {1}", "hr {1} ,", "hr {1", "{", "hr {13pm}", "md {0}", "a" * 1001],
+)
+def test_what_is_none_is_refused(text):
+    with pytest.raises(PeriodError):
+        parse_period(text)
+
+
+@given(st.text(max_size=40))
+def test_no_text_breaks_the_parser(text):
+    try:
+        period = parse_period(text, UTC)
+    except PeriodError:
+        return
+    assert period is None or isinstance(period.holds(0), bool)
+
+
+@given(st.integers(0, 10**5), st.sampled_from(["wd {Mon-Fri} hr {9am-4pm}", "hr {22-5}", "wd {Sun} min {5}"]))
+def test_the_next_beginning_is_in_it_and_not_before(minutes, text):
+    period, now_ns = parse_period(text, UTC), at("2026-01-01T00:00:00") + minutes * 60 * NS
+    found = period.next_ns(now_ns)
+    assert period.holds(found)
+    assert found >= now_ns
+    assert all(not period.holds(one) for one in range(now_ns, found, 600 * NS))
