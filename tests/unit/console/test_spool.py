@@ -1,0 +1,101 @@
+"""The spool: order, back-off, marks."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+
+from hawatch.console.policy import Item, ItemKind, Message
+from hawatch.console.spool import BACKOFF_NS, GIVE_UP_NS, WAITING_MAX, Spool, backoff_ns
+from hawatch.console.store import SCHEMA
+from hawatch.model import NS_PER_S
+from tests.unit.console.records import record
+
+S = NS_PER_S
+
+
+def message(number, rule="email/ops"):
+    item = Item(ItemKind.DOWN, f"server {number}", record("server_down", number))
+    return Message(rule, f"key{number}", (item,))
+
+
+@pytest.fixture
+def spool():
+    database = sqlite3.connect(":memory:")
+    database.executescript(SCHEMA)
+    yield Spool(database)
+    database.close()
+
+
+def test_in_order_for_each_recipient(spool):
+    for number in range(3):
+        spool.add(message(number), ("a", "b"), number)
+    assert spool.heads("email/ops") == [("a", 0), ("b", 0)]
+    first = spool.begin("email/ops", "a", 100)
+    assert (first.message, first.attempts, first.twice) == (message_of(first, 0), 0, False)
+    assert spool.again(first, "451 later", 100, twice=False)
+    assert spool.begin("email/ops", "a", 100) is None
+    other = spool.begin("email/ops", "b", 100)
+    spool.sent(other, 100)
+    assert spool.begin("email/ops", "b", 101).message.key == "key1"
+    again = spool.begin("email/ops", "a", 100 + BACKOFF_NS[0])
+    assert (again.message.key, again.attempts) == ("key0", 1)
+    spool.sent(again, 5)
+    assert spool.begin("email/ops", "a", 100).message.key == "key1"
+
+
+def message_of(letter, number):
+    assert letter.message.key == f"key{number}"
+    return letter.message
+
+
+def test_the_same_message_is_put_in_once(spool):
+    spool.add(message(1), ("a",), 0)
+    spool.add(message(1), ("a", "b"), 5)
+    assert spool.heads("email/ops") == [("a", 0), ("b", 5)]
+
+
+def test_what_was_interrupted_may_come_twice(spool):
+    spool.add(message(1), ("a",), 0)
+    spool.begin("email/ops", "a", 0)
+    spool.mark_interrupted()
+    assert spool.begin("email/ops", "a", 0).twice
+
+
+def test_an_answer_that_was_lost_marks_it(spool):
+    spool.add(message(1), ("a",), 0)
+    spool.again(spool.begin("email/ops", "a", 0), "no answer", 0, twice=True)
+    assert spool.begin("email/ops", "a", BACKOFF_NS[0]).twice
+
+
+def test_given_up_when_too_old(spool):
+    spool.add(message(1), ("a",), 0)
+    assert not spool.again(spool.begin("email/ops", "a", 0), "451", GIVE_UP_NS, twice=False)
+    assert spool.heads("email/ops") == []
+    counts = spool.counts()["email/ops"]
+    assert (counts.waiting, counts.sent, counts.failed) == (0, 0, 1)
+
+
+def test_back_off_grows_to_its_limit():
+    assert [backoff_ns(n) for n in range(1, 9)] == [*BACKOFF_NS, BACKOFF_NS[-1], BACKOFF_NS[-1]]
+
+
+def test_a_spool_that_is_full_gives_up_what_is_new(spool):
+    spool.database.executemany(
+        "INSERT INTO letter (target, recipient, key, body, created_ns, due_ns) VALUES ('email/ops', 'a', ?, '', 0, 0)",
+        [(f"k{n}",) for n in range(WAITING_MAX)],
+    )
+    spool.add(message(1), ("a", "b"), 9)
+    assert spool.counts()["email/ops"].failed == 1
+    assert spool.begin("email/ops", "b", 9) is not None
+
+
+def test_alerts_that_are_no_more(spool):
+    spool.add(message(1), ("a",), 0)
+    spool.add(message(2, "email/new"), ("a",), 0)
+    spool.forget_targets({"email/new"}, 7)
+    assert spool.heads("email/ops") == []
+    assert spool.heads("email/new") == [("a", 0)]
+    spool.forget(8)
+    assert "email/ops" not in spool.counts()

@@ -1,0 +1,241 @@
+"""The store: what is taken in once, what a kill leaves, a broken file and a full disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import pytest
+
+from hawatch.console.journal import Filter, select
+from hawatch.console.policy import Policy, Rule, acknowledge
+from hawatch.console.store import NEWS_NS, PURGE_ROWS, Store, event_id, event_ns
+from hawatch.console.subjects import Match
+from hawatch.model import NS_PER_S
+from tests.unit.console.records import START_NS, record
+
+POLICY = Policy((Rule("email/ops", burst=100_000, every_ns=600 * NS_PER_S),))
+TARGETS = {"email/ops": ("a@example.org", "b@example.org")}
+KEEP_NS = 86400 * NS_PER_S
+
+
+class Clock:
+    def __init__(self):
+        self.now_ns = START_NS + NS_PER_S
+
+    def __call__(self):
+        return self.now_ns
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def store(tmp_path, clock):
+    made = Store(tmp_path / "console.db", KEEP_NS, clock)
+    yield made
+    made.close()
+
+
+def events(store, **wanted):
+    return store.query(lambda database: select(database, Filter(**wanted), 10_000))
+
+
+def waiting(store):
+    rows = store.query(lambda db: db.execute("SELECT recipient, body FROM letter WHERE state = 'waiting' ORDER BY seq"))
+    return [recipient for recipient, _ in rows]
+
+
+def test_an_event_is_taken_in_once(store):
+    down = record("server_down", 0, "http", "192.168.1.1:80")
+    assert store.take([down, down], POLICY, TARGETS) == [down]
+    assert store.take([down], POLICY, TARGETS) == []
+    assert events(store) == [down]
+    assert waiting(store) == ["a@example.org", "b@example.org"]
+    assert store.last_id() == down.id
+
+
+def test_everything_is_there_after_a_restart(store, tmp_path, clock):
+    down = record("server_down", 0, "http", "192.168.1.1:80")
+    store.take([down], POLICY, TARGETS)
+    store.change(acknowledge(store.history, Match(), "on it")[0])
+    store.close()
+    again = Store(tmp_path / "console.db", KEEP_NS, clock)
+    assert again.history.entries == store.history.entries
+    assert [entry.acknowledged for key, entry in again.history.entries.items() if key[0] == "trouble"] == ["on it"]
+    assert again.take([down], POLICY, TARGETS) == []
+    clock.now_ns += 3600 * NS_PER_S
+    again.pass_time(POLICY, TARGETS)
+    assert len(waiting(again)) == 2
+    again.close()
+
+
+def test_time_is_looked_at(store, clock):
+    store.take([record("server_down", 0, "http", "192.168.1.1:80")], POLICY, TARGETS)
+    clock.now_ns += 700 * NS_PER_S
+    store.pass_time(POLICY, TARGETS)
+    assert len(waiting(store)) == 4
+
+
+def test_a_new_file_takes_old_events_as_history(tmp_path, clock):
+    clock.now_ns += 2 * NEWS_NS
+    store = Store(tmp_path / "console.db", KEEP_NS, clock)
+    old, new = record("server_down", 0, "a", "s:1"), record("server_down", 700, "b", "s:1")
+    assert store.take([old, new], POLICY, TARGETS) == [old, new]
+    assert len(waiting(store)) == 2
+    store.close()
+
+
+def test_retention(store, clock):
+    many = [record("takeover", number / 1000) for number in range(PURGE_ROWS + 10)]
+    store.take(many, Policy(), {})
+    assert store.purge() == 0
+    clock.now_ns += KEEP_NS + 10 * NS_PER_S
+    assert store.purge() == PURGE_ROWS
+    assert store.purge() == 10
+    assert store.take(many, POLICY, TARGETS) == []
+    assert events(store) == []
+
+
+def test_records_written_without_a_number_have_one(store):
+    old = record("server_down", 0, "http", "s:1")
+    bare = type(old)(**{**{f: getattr(old, f) for f in old.__struct_fields__}, "id": 0})
+    assert event_id(bare) // 10**6 == event_ns(bare) // 10**6
+    assert store.take([bare], POLICY, TARGETS) == [bare]
+    assert store.take([bare], POLICY, TARGETS) == []
+
+
+def test_a_broken_file_is_put_aside(tmp_path, clock):
+    path = tmp_path / "console.db"
+    path.write_bytes(b"this is no database" * 1000)
+    store = Store(path, KEEP_NS, clock)
+    assert "was broken" in store.notes[0]
+    assert (tmp_path / "console.db.broken").read_bytes().startswith(b"this is no")
+    assert store.take([record("server_down")], POLICY, TARGETS)
+    assert not store.in_memory
+    store.close()
+
+
+def test_a_file_that_breaks_while_it_is_used(tmp_path, store):
+    first = record("server_down", 0, "http", "192.168.1.1:80")
+    store.take([first], POLICY, TARGETS)
+    store.query(lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+    size = (tmp_path / "console.db").stat().st_size
+    with open(tmp_path / "console.db", "r+b") as file:
+        file.seek(4096)
+        file.write(os.urandom(size - 4096))
+    store.query(lambda db: db.execute("PRAGMA shrink_memory"))
+    second = record("server_down", 0.5, "http", "192.168.1.2:80")
+    assert store.take([second], POLICY, TARGETS) == [second]
+    assert second in events(store)
+    assert any(key == ("trouble", "server http 192.168.1.1:80") for key in store.history.entries)
+    assert any("was broken" in note for note in store.notes)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system with little room."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)], check=True)
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def fill(path):
+    with open(path, "wb", buffering=0) as file:
+        for size in (4096, 512, 1):
+            with contextlib.suppress(OSError):
+                while file.write(bytes(size)) == size:
+                    pass
+
+
+@pytest.mark.netns
+def test_a_full_disk_stops_nothing(small_disk, clock):
+    store = Store(small_disk / "console.db", KEEP_NS, clock)
+    first = [record("server_down", n / 100, "http", f"10.0.0.{n}:80") for n in range(5)]
+    store.take(first, POLICY, TARGETS)
+    filler = small_disk / "filler"
+    fill(filler)
+    second = [record("server_down", 0.1 + n / 1000, "smtp", f"10.0.{n}.1:25") for n in range(200)]
+    for each in second:
+        assert store.take([each], POLICY, TARGETS) == [each]
+    assert store.in_memory
+    assert "disk is full" in store.problem
+    assert len(waiting(store)) == 2 * 205
+    assert store.take(first, POLICY, TARGETS) == []
+    assert not store.try_file()
+    filler.unlink()
+    while not store.try_file():
+        assert len(second) > 1
+        shutil.disk_usage(small_disk)
+        subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
+    assert store.problem == ""
+    store.close()
+    again = Store(small_disk / "console.db", KEEP_NS, clock)
+    assert not again.in_memory
+    assert events(again) == sorted([*first, *second], key=lambda one: one.time)
+    assert len(waiting(again)) == 2 * 205
+    again.close()
+
+
+def test_a_directory_that_is_not_there(tmp_path, clock):
+    store = Store(tmp_path / "none" / "console.db", KEEP_NS, clock)
+    down = record("server_down")
+    assert store.take([down], POLICY, TARGETS) == [down]
+    assert "cannot be written" in store.problem
+    (tmp_path / "none").mkdir()
+    assert store.try_file()
+    assert events(store) == [down]
+    store.close()
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from tests.unit.console.test_store import KEEP_NS, POLICY, TARGETS, Clock, Store, record
+store = Store(Path(sys.argv[1]), KEEP_NS, Clock())
+for number in range(int(sys.argv[2]), 10**6):
+    one = record("server_down", number / 1000, "http", f"s{number}:80")
+    store.take([one], POLICY, TARGETS)
+    print(number, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_has_all_that_it_showed(tmp_path, clock):
+    """After each kill: every event that was confirmed is there with its letters, and none without the other."""
+    path, chance, confirmed = tmp_path / "console.db", random.Random(7), -1
+    clock.now_ns += 3600 * NS_PER_S
+    for _ in range(8):
+        process = subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(path), str(confirmed + 1)], stdout=subprocess.PIPE, text=True
+        )
+        first = process.stdout.readline()
+        time.sleep(chance.random() * 0.2)
+        process.send_signal(signal.SIGKILL)
+        rest = process.stdout.read().split("\n")
+        process.wait()
+        process.stdout.close()
+        confirmed = int([first.strip(), *[line for line in rest[:-1] if line]][-1])
+        database = sqlite3.connect(path)
+        servers = {row[0] for row in database.execute("SELECT server FROM event")}
+        keys = [row[0] for row in database.execute("SELECT key FROM letter")]
+        entries = database.execute(
+            "SELECT count(*) FROM history WHERE CAST(key AS TEXT) LIKE '[\"trouble%'"
+        ).fetchone()[0]
+        database.close()
+        assert servers >= {f"s{number}:80" for number in range(confirmed + 1)}
+        assert len(servers) <= confirmed + 2
+        assert len(keys) == 2 * len(servers)
+        assert entries == len(servers)
+        confirmed = len(servers) - 1
