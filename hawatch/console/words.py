@@ -1,0 +1,190 @@
+"""What a message says: a subject that fits a phone, and a body with all that is known, from templates.
+
+A template is text with `$name` places (string.Template); the administrator may give his own for the body of mail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from string import Template
+
+from hawatch.actions.outgoing import Happening, Outgoing
+from hawatch.console.policy import SEVERITIES, Item, ItemKind, Message
+from hawatch.console.store import event_ns
+from hawatch.model import NS_PER_S, Severity
+
+LINES_MAX = 50
+"""Things that a digest spells out."""
+REASON_MAX = 300
+SINGLE = """\
+$what
+
+Reason:   $reason
+Time:     $time
+${lasted}Director: $node
+${where}
+$state
+$next
+"""
+DIGEST = """\
+$count things happened: $what
+
+$lines
+$next
+"""
+TEMPLATES = {"single": SINGLE, "digest": DIGEST}
+NEXT_SERVER = """\
+Look:      hawatch ctl status
+History:   hawatch ctl events --service $service
+Seen to:   hawatch ctl ack $service"""
+NEXT_OTHER = "Look:      hawatch ctl status\nHistory:   hawatch ctl events"
+WORDS = {
+    "server_down": "DOWN", "service_down": "DOWN, no server left", "director_dead": "DIRECTOR DEAD",
+    "link_down": "LINK DOWN", "quorum_lost": "QUORUM LOST", "worker_lost": "PROCESS LOST",
+    "server_up": "up", "service_up": "up", "director_alive": "director alive", "link_up": "link up",
+    "quorum_regained": "quorum regained", "worker_restarted": "process restarted",
+}  # fmt: skip
+
+
+def render(
+    message: Message,
+    *,
+    cluster: str,
+    node: str,
+    created_ns: int,
+    twice: bool = False,
+    templates: dict[str, str] | None = None,
+) -> Outgoing:
+    """Return a message as it is sent."""
+    chosen = {**TEMPLATES, **(templates or {})}
+    happenings = tuple(_happening(item) for item in message.items)
+    if message.test:
+        subject = f"[{cluster}] test of {message.rule}"
+        body = f"This is a test of the alert {message.rule}, asked for on {node}.\nNothing has failed."
+    elif message.digest:
+        subject, body = f"[{cluster}] {_digest_subject(message)}", _digest_body(message, chosen["digest"])
+    else:
+        subject, body = f"[{cluster}] {_headline(message.items[0])}", _single_body(message.items[0], chosen["single"])
+    loudest = max((SEVERITIES.index(Severity(each.severity)) for each in happenings), default=0)
+    return Outgoing(
+        key=message.key,
+        subject=subject,
+        body=body.rstrip("\n"),
+        date_s=created_ns / NS_PER_S,
+        severity=str(SEVERITIES[loudest]),
+        happenings=happenings[:LINES_MAX] if message.digest else happenings,
+        more=message.more + max(0, len(happenings) - LINES_MAX),
+        threads=tuple(dict.fromkeys(thread_of(message.rule, item) for item in message.items)),
+        begins=not message.digest and not message.test and message.items[0].kind in (ItemKind.DOWN, ItemKind.NOTICE),
+        cluster=cluster,
+        node=node,
+        twice=twice,
+        test=message.test,
+    )
+
+
+def thread_of(rule: str, item: Item) -> str:
+    """Return the word that a failure, its repetitions and its end have in common."""
+    return f"{rule} {item.subject} {item.since_ns or item.record.id}"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as people say it: 45 s, 3 min 20 s, 5 h 3 min, 2 d 4 h."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    for big, small, big_s, small_s in (("min", "s", 60, 1), ("h", "min", 3600, 60), ("d", "h", 86400, 3600)):
+        if whole < big_s * {"min": 60, "h": 24, "d": 10**6}[big]:
+            rest = whole % big_s // small_s
+            return f"{whole // big_s} {big}" + (f" {rest} {small}" if rest else "")
+    raise AssertionError(seconds)
+
+
+def _subject_words(item: Item) -> str:
+    record = item.record
+    if record.server:
+        return f"{record.service} {record.server}".strip()
+    return record.service or record.group or record.node
+
+
+def _headline(item: Item) -> str:
+    """Return one thing in one line: what, how, since when."""
+    record, word = item.record, WORDS.get(item.record.name, item.record.name.replace("_", " ").upper())
+    if item.kind is ItemKind.UP:
+        lasted = f" after {duration(_lasted_s(item))}" if item.since_ns else ""
+        return f"{_subject_words(item)} {word}{lasted}"
+    again = f" (still, told {item.count} times)" if item.kind is ItemKind.AGAIN else ""
+    return f"{_subject_words(item)} {word}: {_short(record.reason)}{again}"
+
+
+def _short(reason: str) -> str:
+    return reason if len(reason) <= REASON_MAX else reason[: REASON_MAX - 3] + "..."
+
+
+def _lasted_s(item: Item) -> float:
+    return max(0.0, (event_ns(item.record) - item.since_ns) / NS_PER_S)
+
+
+def _happening(item: Item) -> Happening:
+    record = item.record
+    return Happening(
+        kind=str(item.kind),
+        name=record.name,
+        time=record.time,
+        severity=record.severity,
+        node=record.node,
+        reason=record.reason,
+        group=record.group,
+        service=record.service,
+        server=record.server,
+        began_s=item.since_ns / NS_PER_S,
+        lasted_s=_lasted_s(item) if item.kind is ItemKind.UP and item.since_ns else None,
+        numbers=record.numbers,
+    )
+
+
+def _single_body(item: Item, template: str) -> str:
+    record = item.record
+    where = "".join(
+        f"{title:<10}{value}\n"
+        for title, value in (("Group:", record.group), ("Service:", record.service), ("Server:", record.server))
+        if value
+    )
+    lasted = f"Lasted:   {duration(_lasted_s(item))}\n" if item.kind is ItemKind.UP and item.since_ns else ""
+    state = "".join(f"{name}: {value}\n" for name, value in sorted(record.numbers.items()))
+    following = Template(NEXT_SERVER if record.service else NEXT_OTHER).safe_substitute(service=record.service)
+    return Template(template).safe_substitute(
+        what=_headline(item), reason=record.reason, time=record.time, lasted=lasted, node=record.node, where=where,
+        state=state, next=following, name=record.name, severity=record.severity, group=record.group,
+        service=record.service, server=record.server,
+    )  # fmt: skip
+
+
+def _last_of_each(items: Iterable[Item]) -> dict[str, Item]:
+    last: dict[str, Item] = {}
+    for item in items:
+        last[item.subject] = item
+    return last
+
+
+def _digest_subject(message: Message) -> str:
+    """Return how many fail now and how many are well again, and the one that says most."""
+    last = _last_of_each(message.items).values()
+    down = [item for item in last if item.kind in (ItemKind.DOWN, ItemKind.AGAIN)]
+    up = sum(item.kind is ItemKind.UP for item in last)
+    notices = sum(item.kind is ItemKind.NOTICE for item in last)
+    parts = [f"{len(down)} DOWN" if down else "", f"{up} up again" if up else "", f"{notices} other" if notices else ""]
+    more = [f"{message.more} more"] if message.more else []
+    loudest = max(down, key=lambda item: SEVERITIES.index(Severity(item.record.severity)), default=None)
+    first = f"; {_headline(loudest)}" if loudest is not None else ""
+    return ", ".join([*(part for part in parts if part), *more]) + first
+
+
+def _digest_body(message: Message, template: str) -> str:
+    lines = [f"{item.record.time}  {_headline(item)}" for item in message.items[:LINES_MAX]]
+    left = len(message.items) - LINES_MAX + message.more
+    if left > 0:
+        lines.append(f"... and {left} more: hawatch ctl events")
+    return Template(template).safe_substitute(
+        count=len(message.items) + message.more, what=_digest_subject(message), lines="\n".join(lines), next=NEXT_OTHER
+    )

@@ -1,0 +1,136 @@
+"""A Postfix on loopback that delivers into directories of its own: what arrived can be read, and it can misbehave."""
+
+from __future__ import annotations
+
+import email
+import email.message
+import email.policy
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.unit.daemons import _directory, free_ports
+
+MAIN = """
+compatibility_level = 3.6
+queue_directory = {directory}/queue
+data_directory = {directory}/data
+mail_owner = postfix
+setgid_group = postdrop
+myhostname = mail.example
+mydestination =
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+virtual_mailbox_domains = mail.example
+virtual_mailbox_base = {directory}/boxes
+virtual_mailbox_maps = inline:{{ {{ops@mail.example=ops/}}, {{night@mail.example=night/}} }}
+virtual_uid_maps = static:{uid}
+virtual_gid_maps = static:{gid}
+smtpd_relay_restrictions = reject_unauth_destination
+smtpd_recipient_restrictions = {restrictions}
+smtpd_tls_security_level = may
+smtpd_tls_cert_file = {directory}/cert.pem
+smtpd_tls_key_file = {directory}/key.pem
+maillog_file = {directory}/maillog
+maillog_file_prefixes = {directory}
+"""
+MASTER = """
+127.0.0.1:{plain} inet n - n - - smtpd
+127.0.0.1:{tls} inet n - n - - smtpd -o smtpd_tls_wrappermode=yes
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 300 1 qmgr
+proxymap unix - - n - - proxymap
+rewrite unix - - n - - trivial-rewrite
+virtual unix - n n - - virtual
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+error unix - - n - - error
+anvil unix - - n - 1 anvil
+tlsmgr unix - - n 1000? 1 tlsmgr
+postlog unix-dgram n - n - 1 postlogd
+"""
+ARRIVAL_S = 20.0
+
+
+@dataclass
+class Mailer:
+    """One running Postfix."""
+
+    directory: Path
+    plain: int
+    tls: int
+    ca_file: str
+
+    def command(self, *words: str) -> None:
+        """Run a command of Postfix's."""
+        subprocess.run(
+            ["/usr/sbin/postfix", "-c", str(self.directory / "etc"), *words], check=True, capture_output=True
+        )
+
+    def configure(self, restrictions: str = "permit") -> None:
+        """Write its configuration."""
+        account = os.stat(self.directory / "boxes")
+        text = MAIN.format(directory=self.directory, uid=account.st_uid, gid=account.st_gid, restrictions=restrictions)
+        (self.directory / "etc/main.cf").write_text(text)
+
+    def answer_451(self) -> None:
+        """Refuse every recipient for now."""
+        self.configure("check_recipient_access static:{451 4.3.0 later}")
+        self.command("reload")
+
+    def be_well(self) -> None:
+        """Take everything."""
+        self.configure()
+        self.command("reload")
+
+    def signal_smtpd(self, number: signal.Signals) -> None:
+        """Signal every process of ours that speaks SMTP."""
+        pids = subprocess.run(["pgrep", "-f", "^smtpd "], capture_output=True, text=True, check=False).stdout.split()
+        master = (self.directory / "queue/pid/master.pid").read_text().strip()
+        for pid in pids:
+            stat = Path(f"/proc/{pid}/stat")
+            if stat.exists() and stat.read_text().rpartition(")")[2].split()[1] == master:
+                os.kill(int(pid), number)
+
+    def mails(self, box: str = "ops") -> list[email.message.EmailMessage]:
+        """Return what has arrived, in the order of arrival."""
+        files = sorted((self.directory / "boxes" / box / "new").glob("*"), key=lambda file: file.stat().st_mtime_ns)
+        return [email.message_from_bytes(file.read_bytes(), policy=email.policy.default) for file in files]
+
+    def wait_mails(self, count: int, box: str = "ops") -> list[email.message.EmailMessage]:
+        """Wait for so many mails."""
+        until = time.monotonic() + ARRIVAL_S
+        while len(found := self.mails(box)) < count:
+            assert time.monotonic() < until, f"{len(found)} mails of {count}:\n{self.log()}"
+            time.sleep(0.02)
+        return found
+
+    def log(self) -> str:
+        """Return Postfix's log."""
+        return (self.directory / "maillog").read_text()
+
+
+@contextmanager
+def mailer() -> Iterator[Mailer]:
+    """Run a Postfix for ops@mail.example and night@mail.example."""
+    plain, tls = free_ports(2)
+    with _directory() as (directory, ca_file):
+        for name in ("etc", "queue", "data", "boxes"):
+            (directory / name).mkdir()
+        shutil.chown(directory / "data", "postfix")
+        shutil.chown(directory / "boxes", "nobody", "nogroup")
+        (directory / "etc/master.cf").write_text(MASTER.format(plain=plain, tls=tls))
+        made = Mailer(directory, plain, tls, ca_file)
+        made.configure()
+        made.command("start")
+        try:
+            yield made
+        finally:
+            made.signal_smtpd(signal.SIGCONT)
+            made.command("stop")
