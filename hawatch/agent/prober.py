@@ -47,6 +47,8 @@ TASKS_LIMIT = 256
 CONVERSATIONS_LIMIT = 8192
 """Conversations at once on the fast lane."""
 SLEEP_NS_MAX = NS_PER_S
+POLL_NS_MIN = NS_PER_MS
+"""The lanes are looked at so soon after a start or an answer, then after twice as long, up to a tick."""
 READ_BYTES = 1 << 20
 QUEUE_LIMIT = 64
 """Messages to the core that wait while it does not read; then the channel is given up, and a new one tells all."""
@@ -86,6 +88,7 @@ class Prober:
         self._changed: dict[str, Verdict] = {}
         self._wake = trio.Event()
         self._pause_end_ns = 0
+        self._pace_ns = POLL_NS_MIN
         self._outbox: trio.MemorySendChannel[WorkMessage] | None = None
 
     # --- assignments -----------------------------------------------------------------------------------------
@@ -119,7 +122,6 @@ class Prober:
 
     async def run(self, nursery: trio.Nursery) -> None:
         """Start what is due, for ever."""
-        nursery.start_soon(self.lane.run)
         while True:
             await self._sleep()
             now_ns = boottime_ns()
@@ -127,15 +129,17 @@ class Prober:
             if due:
                 self._measure_lateness(due, now_ns)
                 self._start(due, nursery)
-            self.lane.poll()
+            moved = self.lane.poll() if not due else True
             self.lane.expire(boottime_ns())
+            self._pace_ns = POLL_NS_MIN if moved else min(2 * self._pace_ns, TICK_NS)
             self._tell_changes()
 
     async def _sleep(self) -> None:
         """Wait for the next tick at which there is something to do, and notice when that came late."""
         now_ns = boottime_ns()
         until_ns = now_ns + SLEEP_NS_MAX
-        for candidate_ns in (self.schedule.next_due_ns(), self._next_deadline_ns()):
+        poll_ns = now_ns + self._pace_ns if len(self.lane) else None
+        for candidate_ns in (self.schedule.next_due_ns(), poll_ns):
             if candidate_ns is not None and candidate_ns < until_ns:
                 until_ns = candidate_ns
         self._wake = trio.Event()
@@ -144,10 +148,6 @@ class Prober:
         woken_ns = boottime_ns()
         if woken_ns - until_ns > PAUSE_NS:
             self._pause_end_ns = woken_ns
-
-    def _next_deadline_ns(self) -> int | None:
-        deadline_ns = self.lane.next_deadline_ns()
-        return None if deadline_ns is None else -(-deadline_ns // TICK_NS) * TICK_NS
 
     def _measure_lateness(self, due: list[Slot], now_ns: int) -> None:
         if self._pause_end_ns and now_ns - self._pause_end_ns < PAUSE_NS:
