@@ -27,6 +27,7 @@ from hawatch.text import quoted
 HEAD_LIMIT = 32768
 """Bytes of status line and headers that are read at most."""
 STATUS_DEFAULT = tuple(range(200, 300))
+_UP = up("an answer as wanted")
 
 
 class HttpOptions(Options):
@@ -112,6 +113,8 @@ class HttpProbe(Probe):
 
     def look_at_body(self, body: bytes) -> Result:
         """Return what the whole body amounts to; the status was well."""
+        if not self.wants_body:
+            return _UP
         options = self.http
         if options.body and options.body.encode() not in body:
             return down(f'body without "{options.body}": {quoted(body)}')
@@ -139,6 +142,8 @@ class HttpProbe(Probe):
         return "\r\n".join([*lines, "", ""]).encode()
 
 
+_DELIMITED = re.compile(rb"\n(content-length|transfer-encoding):", re.IGNORECASE)
+"""The answer says where its body ends; else the end of the connection is the end."""
 _FOR_STATUS = Receive("HTTP answer")
 _FOR_HEADERS = Receive("end of the HTTP headers")
 _FOR_BODY = Receive("end of the HTTP body")
@@ -147,15 +152,17 @@ _FOR_BODY = Receive("end of the HTTP body")
 class _Answer:
     """What has come of one answer; takes the parser's calls."""
 
-    __slots__ = ("body", "delimited", "headers_done", "parser", "probe", "received", "result", "waiting")
+    # The parser calls only those of its methods that are here; a call for each header would double the cost of a check.
+
+    __slots__ = ("body", "head", "headers_done", "parser", "probe", "received", "result", "waiting")
 
     def __init__(self, probe: HttpProbe) -> None:
         self.probe = probe
         self.parser = httptools.HttpResponseParser(self)
         self.waiting = _FOR_STATUS
         self.headers_done = False
-        self.delimited = False
-        """The answer says where its body ends; else the end of the connection is the end."""
+        self.head = b""
+        """What came until the headers were complete."""
         self.body = bytearray()
         self.received = 0
         self.result: Result | None = None
@@ -163,13 +170,18 @@ class _Answer:
     def feed(self, data: bytes) -> None:
         """Take the next bytes from the server."""
         self.received += len(data)
+        if not self.headers_done and self.received <= HEAD_LIMIT:
+            self.head += data
         try:
             self.parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if self.result is None:
                 self.result = down(f"not an HTTP answer ({error}): {quoted(data)}")
-        if self.result is None and not self.headers_done and self.received > HEAD_LIMIT:
-            self.result = down(f"HTTP headers of more than {HEAD_LIMIT} bytes")
+        if self.result is None and not self.headers_done:
+            if b"\n" in data:
+                self.waiting = _FOR_HEADERS
+            if self.received > HEAD_LIMIT:
+                self.result = down(f"HTTP headers of more than {HEAD_LIMIT} bytes")
 
     def closed(self) -> Result:
         """Return what an answer amounts to that the server ended by closing the connection."""
@@ -177,18 +189,11 @@ class _Answer:
             return down("connection closed without an HTTP answer")
         if not self.headers_done:
             return down(f"connection closed after {self.received} bytes, within the HTTP headers")
-        if self.delimited:
+        if _DELIMITED.search(self.head.partition(b"\r\n\r\n")[0]):
             return down(f"connection closed after {len(self.body)} bytes of the HTTP body, before its end")
         return self.probe.look_at_body(bytes(self.body))
 
     # --- the parser's calls ----------------------------------------------------------------------------------
-
-    def on_status(self, _status: bytes) -> None:
-        self.waiting = _FOR_HEADERS
-
-    def on_header(self, name: bytes, _value: bytes) -> None:
-        if name.lower() in (b"content-length", b"transfer-encoding"):
-            self.delimited = True
 
     def on_headers_complete(self) -> None:
         status = self.parser.get_status_code()

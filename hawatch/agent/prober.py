@@ -127,7 +127,7 @@ class Prober:
             now_ns = boottime_ns()
             due = self.schedule.take_due(now_ns)
             if due:
-                self._measure_lateness(due, now_ns)
+                self.lateness_ns_max = max(self.lateness_ns_max, max(slot.late_ns for slot in due))
                 self._start(due, nursery)
             moved = self.lane.poll() if not due else True
             self.lane.expire(boottime_ns())
@@ -148,11 +148,6 @@ class Prober:
         woken_ns = boottime_ns()
         if woken_ns - until_ns > PAUSE_NS:
             self._pause_end_ns = woken_ns
-
-    def _measure_lateness(self, due: list[Slot], now_ns: int) -> None:
-        if self._pause_end_ns and now_ns - self._pause_end_ns < PAUSE_NS:
-            logger.warning("held up for a moment: %d checks start late; their failures do not count", len(due))
-        self.lateness_ns_max = max(self.lateness_ns_max, max(slot.late_ns for slot in due))
 
     def _start(self, due: list[Slot], nursery: trio.Nursery) -> None:
         fast: list[tuple[Slot, Probe]] = []
@@ -197,7 +192,8 @@ class Prober:
         if result.ok:
             watched.latency_us = (finished_ns - started_ns) // 1000
             watched.last_reason = ""
-            watched.facts = dict(result.facts)
+            if result.facts or watched.facts:
+                watched.facts = dict(result.facts)
         else:
             watched.failures += 1
             watched.last_reason = result.reason
