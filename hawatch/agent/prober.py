@@ -27,6 +27,7 @@ import trio
 
 from hawatch.agent.link import FrameSplitter, frame, receive_leash, send_leash
 from hawatch.agent.messages import AreYouThere, Assign, CheckSummary, IAmHere, Link, Summary, Verdicts, WorkMessage
+from hawatch.agent.ping_lane import PingLane
 from hawatch.agent.runner import boottime_ns, is_conversation, run_probe
 from hawatch.agent.stream_lane import StreamLane
 from hawatch.errors import PeerError
@@ -34,7 +35,7 @@ from hawatch.faults import exception_reason
 from hawatch.health.schedule import TICK_NS, Schedule, Slot
 from hawatch.health.verdict import CheckJudge
 from hawatch.model import NS_PER_MS, NS_PER_S, Check, Verdict
-from hawatch.plugin import Attempt, Probe, Result, Target, down
+from hawatch.plugin import Attempt, Echo, Probe, Result, Target, down
 from hawatch.registry import probe_class
 
 SUMMARY_S = 2.0
@@ -47,7 +48,7 @@ TASKS_LIMIT = 256
 CONVERSATIONS_LIMIT = 8192
 """Conversations at once on the fast lane."""
 SLEEP_NS_MAX = NS_PER_S
-POLL_NS_MIN = NS_PER_MS
+POLL_NS_MIN = 2 * NS_PER_MS
 """The lanes are looked at so soon after a start or an answer, then after twice as long, up to a tick."""
 READ_BYTES = 1 << 20
 QUEUE_LIMIT = 64
@@ -66,6 +67,9 @@ class Watched:
     family: str
     """What it has in common with the same probe of other addresses."""
     fast: bool
+    """It is a conversation for the fast lane."""
+    echo: Echo | None = None
+    """It is an echo for the ping lane."""
     facts: dict[str, int] = field(default_factory=dict)
     runs: int = 0
     failures: int = 0
@@ -81,6 +85,7 @@ class Prober:
         self.watched: dict[str, Watched] = {}
         self.schedule = Schedule(salt, Random())
         self.lane = StreamLane(self.take)
+        self.pings = PingLane(self.take)
         self.lateness_ns_max = 0
         self.discarded = 0
         self.tasks = 0
@@ -125,12 +130,16 @@ class Prober:
         while True:
             await self._sleep()
             now_ns = boottime_ns()
+            # Before the next are started: what has just been started needs a moment to answer.
+            moved = self.lane.poll() | self.pings.poll()
             due = self.schedule.take_due(now_ns)
             if due:
+                moved = True
                 self.lateness_ns_max = max(self.lateness_ns_max, max(slot.late_ns for slot in due))
                 self._start(due, nursery)
-            moved = self.lane.poll() if not due else True
-            self.lane.expire(boottime_ns())
+            now_ns = boottime_ns()
+            self.lane.expire(now_ns)
+            self.pings.expire(now_ns)
             self._pace_ns = POLL_NS_MIN if moved else min(2 * self._pace_ns, TICK_NS)
             self._tell_changes()
 
@@ -138,7 +147,7 @@ class Prober:
         """Wait for the next tick at which there is something to do, and notice when that came late."""
         now_ns = boottime_ns()
         until_ns = now_ns + SLEEP_NS_MAX
-        poll_ns = now_ns + self._pace_ns if len(self.lane) else None
+        poll_ns = now_ns + self._pace_ns if len(self.lane) or len(self.pings) else None
         for candidate_ns in (self.schedule.next_due_ns(), poll_ns):
             if candidate_ns is not None and candidate_ns < until_ns:
                 until_ns = candidate_ns
@@ -156,6 +165,8 @@ class Prober:
             watched = self.watched.get(slot.check.id)
             if watched is None:
                 slot.running = False
+            elif watched.echo is not None:
+                self.pings.start(slot, watched.echo)
             elif watched.fast and len(fast) < room:
                 fast.append((slot, watched.probe))
             elif not watched.fast and self.tasks < TASKS_LIMIT:
@@ -245,7 +256,9 @@ class Prober:
         ]
         for one in self.watched.values():
             one.runs = one.failures = 0
-        message = Summary(rows, self.lateness_ns_max / NS_PER_MS, self.discarded, self.tasks + len(self.lane))
+        message = Summary(
+            rows, self.lateness_ns_max / NS_PER_MS, self.discarded, self.tasks + len(self.lane) + len(self.pings)
+        )
         self.lateness_ns_max = self.discarded = 0
         return message
 
@@ -307,11 +320,12 @@ def _watch(check: Check, judge: CheckJudge) -> Watched:
         kind = probe_class(check.type)
         probe = kind(kind.options_type.model_validate(dict(check.options)), target)
         fast = is_conversation(probe) and probe.tls_mode() == "none"
+        echo = probe.echo()
     except Exception as error:
         logger.exception("the probe %s of %s cannot be made", check.type, check.address)
-        probe, fast = _Unmade(exception_reason(error), target), False
+        probe, fast, echo = _Unmade(exception_reason(error), target), False, None
     family = f"{check.type} {check.port} {check.service} {sorted(check.options.items(), key=str)}"
-    return Watched(check, probe, judge, family, fast)
+    return Watched(check, probe, judge, family, fast, echo)
 
 
 class _Unmade(Probe):

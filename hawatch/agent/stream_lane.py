@@ -1,11 +1,11 @@
 """The fast lane: conversations over plain TCP, thousands of them in one task.
 
 Theory of operation. What costs is system calls and wake-ups, so both are shared. The caller starts runs in batches:
-first all connect, then all try to send. A millisecond later it calls `poll`, which simply tries what each run waits
+first all connect, then all try to send. Two milliseconds later it calls `poll`, which simply tries what each run waits
 for: servers nearby have answered by then, and such a run ends after four system calls (socket, connect, send, recv, and
 close as the fifth) without ever having been registered anywhere. What would still have to wait is registered with one
 epoll object, looked at in every later `poll`, and gets its place in the heap of deadlines. Nobody is woken for a single
-answer; so latency is as exact as the caller's polls are frequent, about a millisecond for a server nearby.
+answer; so latency is as exact as the caller's polls are frequent, about two milliseconds for a server nearby.
 
 Where a result is good the connection is closed, so that the server's log shows an orderly end; where it is not it is
 reset, so that nothing lingers on either side. It is also reset where nothing was said on it: nothing can get lost then,

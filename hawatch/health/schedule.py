@@ -87,10 +87,11 @@ class Schedule:
         return -(-self._heap[0][0] // TICK_NS) * TICK_NS
 
     def take_due(self, now_ns: int) -> list[Slot]:
-        """Return the checks to start now, and mark them as running."""
+        """Return the checks to start now, and mark them as running: those that were due at the last tick."""
         due = []
         heap = self._heap
-        while heap and heap[0][0] <= now_ns:
+        tick_ns = now_ns - now_ns % TICK_NS
+        while heap and heap[0][0] <= tick_ns:
             slot = heapq.heappop(heap)[2]
             if not slot.valid:
                 continue

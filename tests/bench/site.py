@@ -51,7 +51,11 @@ class Site:
         """Return how many HTTP requests, connections and echo requests have reached the servers."""
         text = _run("ip", "netns", "exec", self.client, "python3", "-c", STATUS_PROGRAM)
         _, _, requests = text.split("requests\n")[1].split("\n")[0].split()
-        return {"http": int(requests), "tcp": self._counter("Tcp", "PassiveOpens"), "ping": self._counter("Icmp", "InEchos")}
+        return {
+            "http": int(requests),
+            "tcp": self._counter("Tcp", "PassiveOpens"),
+            "ping": self._counter("Icmp", "InEchos"),
+        }
 
     def _counter(self, protocol: str, name: str) -> int:
         text = _run("ip", "netns", "exec", self.server, "cat", "/proc/net/snmp")

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hawatch.agent.runner import run_probe
+from hawatch.icmp import ECHO, EchoAnswer, build_echo, checksum, parse_answer
 from hawatch.model import NS_PER_MS
 from hawatch.plugin import Attempt, Target
 from hawatch.probes import ping
-from hawatch.probes.ping import ECHO, EchoAnswer, PingOptions, PingProbe, build_echo, checksum, parse_answer
+from hawatch.probes.ping import PingOptions, PingProbe
 
 IPV4_HEADER = b"\x45" + bytes(19)
 
