@@ -41,6 +41,8 @@ from hawatch.registry import probe_class
 SUMMARY_S = 2.0
 PAUSE_NS = 50 * NS_PER_MS
 """A wake-up later than this is a pause of ours."""
+PAUSE_SHARE = 4
+"""A pause matters to a run from a quarter of its timeout on."""
 PAUSE_BLAME_NS = NS_PER_S // 4
 """Failures so soon after a pause are put down to it, beside those of runs that were under way in it."""
 TASKS_LIMIT = 256
@@ -94,6 +96,8 @@ class Prober:
         self._wake = trio.Event()
         self._pause_end_ns = 0
         self._pace_ns = POLL_NS_MIN
+        self._pause_ns = 0
+        """How long the last pause was."""
         self._outbox: trio.MemorySendChannel[WorkMessage] | None = None
 
     # --- assignments -----------------------------------------------------------------------------------------
@@ -157,6 +161,7 @@ class Prober:
         woken_ns = boottime_ns()
         if woken_ns - until_ns > PAUSE_NS:
             self._pause_end_ns = woken_ns
+            self._pause_ns = woken_ns - until_ns
 
     def _start(self, due: list[Slot], nursery: trio.Nursery) -> None:
         fast: list[tuple[Slot, Probe]] = []
@@ -223,13 +228,11 @@ class Prober:
 
     def _is_our_fault(self, slot: Slot, started_ns: int, finished_ns: int) -> bool:
         """Tell whether a failure may come of our own pause: it was under way in it, or its time-out came late."""
-        if (
-            self._pause_end_ns
-            and started_ns <= self._pause_end_ns
-            and finished_ns < self._pause_end_ns + PAUSE_BLAME_NS
-        ):
+        enough_ns = max(PAUSE_NS, slot.check.timeout_ns // PAUSE_SHARE)
+        in_pause = started_ns <= self._pause_end_ns and finished_ns < self._pause_end_ns + PAUSE_BLAME_NS
+        if in_pause and self._pause_ns > enough_ns:
             return True
-        return finished_ns - started_ns - slot.check.timeout_ns > max(PAUSE_NS, slot.interval_ns // 4)
+        return finished_ns - started_ns - slot.check.timeout_ns > enough_ns
 
     # --- telling the core ------------------------------------------------------------------------------------
 

@@ -115,7 +115,7 @@ def choose_port(found: type[Probe], probe_type: str, port: int | None) -> int | 
         if port is not None:
             raise UsageError(f"the probe {probe_type} asks no port")
         return None
-    if port is None and found.default_port is None and found.needs_port:
+    if port is None and found.default_port is None and not found.port_optional:
         raise UsageError(f"the probe {probe_type} needs a port: ADDRESS:PORT")
     return port or found.default_port
 
@@ -209,7 +209,7 @@ def summary(found: type[Probe]) -> str:
 
 def help_lines(probe_type: str, found: type[Probe]) -> Iterator[str]:
     """Yield a description of a probe and its options."""
-    port = "" if not found.uses_port else "[:PORT]" if found.default_port or not found.needs_port else ":PORT"
+    port = "" if not found.uses_port else "[:PORT]" if found.default_port or found.port_optional else ":PORT"
     yield f"usage: hawatch probe {probe_type} ADDRESS{port} [key=value ...] [--timeout DURATION] [--json]"
     yield ""
     yield summary(found)

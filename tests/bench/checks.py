@@ -1,4 +1,4 @@
-"""What a check costs: hawatch's prober beside keepalived (http, tcp) and fping (ping), at the same time on the same servers.
+"""What a check costs: hawatch's prober beside keepalived (http, tcp) and fping (ping), in one run on the same servers.
 
     python -m tests.bench.checks [--servers 1000] [--seconds 15] [--kinds http,tcp,ping]
 
@@ -111,8 +111,7 @@ def measure(kind: str, site: Site, seconds: float) -> tuple[Cost, Cost]:
     try:
         time.sleep(WARM_UP_S)
         seen, served = len(hawatch.summaries()), site.served()
-        begun = time.monotonic()
-        pids, their_pids = hawatch.pids(), tree(other.pid)
+        begun, pids, their_pids = time.monotonic(), hawatch.pids(), tree(other.pid)
         before, their_before = cpu_ns(pids), cpu_ns(their_pids)
         core_before = cpu_ns(pids[1:])
         time.sleep(seconds)
@@ -134,7 +133,7 @@ def measure(kind: str, site: Site, seconds: float) -> tuple[Cost, Cost]:
             f"reasons {summaries[-1]['reasons']}",
             f"late at most {max(float(one['late_ms_max']) for one in summaries):.1f} ms; "  # type: ignore[arg-type]
             f"latency p50 {percentile(latencies, 0.5)} us, p99 {percentile(latencies, 0.99)} us",
-            f"the stand-in core's share: {core_us / max(1, ours.checks):.1f} us a check",
+            f"the stand-in core: {core_us / max(1, ours.checks):.1f} us a check",
         ]
     finally:
         for process in (hawatch.process, other):
@@ -150,7 +149,7 @@ def start_fping(site: Site) -> subprocess.Popen[bytes]:
     return site.start("fping", "-l", "-Q", "1", "-i", "1", "-p", "1000", *site.addresses)
 
 
-def main() -> None:
+def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--servers", type=int, default=1000)
@@ -171,7 +170,8 @@ def main() -> None:
             for note in one.notes:
                 print(f"             {note}")
         print(f"  ratio      {ours.each_us / theirs.each_us if theirs.each_us else 0:.2f}", flush=True)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Two namespaces on one cable: in one a web server that owns a thousand addresses, in the other those who check them."""
+"""Two namespaces on one cable: in one a web server with a thousand addresses, in the other those who check them."""
 
 from __future__ import annotations
 
