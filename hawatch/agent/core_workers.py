@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -24,6 +25,8 @@ from hawatch.model import Check, CheckState, Event, Plan, Severity, Verdict
 READ_BYTES = 1 << 18
 MESSAGES_PER_SLICE = 1
 """After so many messages other tasks of the core get their turn."""
+SUMMARIES_REMEMBERED = 30
+"""About a minute."""
 
 
 class WorkerState(StrEnum):
@@ -46,7 +49,8 @@ class Worker:
     lost_wall_ns: int = 0
     complete: bool = False
     """It has told all that it knows since the core was born."""
-    late_ms_max: float = 0.0
+    late_ms: deque[float] = field(default_factory=lambda: deque(maxlen=SUMMARIES_REMEMBERED))
+    """How late its latest start was, of each of the last summaries."""
     discarded: int = 0
     in_flight: int = 0
     assign: trio.Event = field(default_factory=trio.Event)
@@ -182,7 +186,8 @@ class Workers:
             case Verdicts():
                 self._take_verdicts(worker, message)
             case Summary():
-                worker.late_ms_max, worker.discarded = message.late_ms_max, worker.discarded + message.discarded
+                worker.late_ms.append(message.late_ms_max)
+                worker.discarded += message.discarded
                 worker.in_flight = message.in_flight
                 self._take_summaries(message.checks)
             case Assign():

@@ -1,13 +1,14 @@
-"""What a check costs: hawatch's prober beside keepalived (http, tcp) and fping (ping), in one run on the same servers.
+"""What a check costs: the whole agent beside keepalived (http, tcp) and fping (ping), at the same time, on like servers.
 
-    python -m tests.bench.checks [--servers 1000] [--seconds 15] [--kinds http,tcp,ping]
+    python -m tests.bench.checks [--servers 1000] [--seconds 20] [--kinds http,tcp,ping]
 
-Both check every address once a second. CPU is user and system time of every process of either side; the part of the
-kernel's network work that runs in their context is in it, the web server's is not. hawatch's side is the prober and a
-process that stands in for the core at the other end of its channel, so that telling verdicts is in the figure.
+Both check every one of their servers once a second. CPU is user and system time of every process of either side
+(hawatch: keeper, core and prober, so schedule, verdicts and what is told to the core are in it); the part of the
+kernel's network work that runs in their context is in it, the web servers' is not. What was done is counted where the
+servers are.
 
 keepalived wants IPVS. Where the kernel has none it runs with ipvs_shim.c preloaded, which answers its IPVS calls with
-success; its schedule, checks and verdicts are its own.
+success, and hawatch's table is a dictionary; their schedules, checks and verdicts are their own.
 """
 
 from __future__ import annotations
@@ -21,15 +22,24 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hawatch.control.client import Client
+from hawatch.control.protocol import Done, Status
 from tests.bench.cost import cpu_ns, pss_mb, tree
-from tests.bench.site import Site, bench_site
+from tests.bench.site import Farm, Site, bench_site
 
-WARM_UP_S = 4
+START_LIMIT_S = 30
+WARM_UP_S = 3
 SERVERS_PER_SERVICE = 20
-CHECKERS = {
-    "http": "HTTP_GET {\nurl {\npath /\nstatus_code 200\n}\nconnect_timeout 1\n}",
-    "tcp": "TCP_CHECK {\nconnect_timeout 1\n}",
+PROBES = {
+    "http": 'type = "http", path = "/", status = [200]',
+    "tcp": 'type = "tcp"',
+    "ping": 'type = "ping"',
 }
+CHECKERS = {
+    "http": "HTTP_GET {\nurl {\npath /\nstatus_code 200\n}\nconnect_timeout 1\nretry 0\n}",
+    "tcp": "TCP_CHECK {\nconnect_timeout 1\nretry 0\n}",
+}
+HAS_IPVS = Path("/proc/net/ip_vs").exists()
 
 
 @dataclass
@@ -37,7 +47,7 @@ class Cost:
     """What one side cost in the window."""
 
     name: str
-    checks: float = 0
+    checks: int = 0
     cpu_us: float = 0
     pss: float = 0
     processes: int = 0
@@ -46,27 +56,62 @@ class Cost:
     @property
     def each_us(self) -> float:
         """CPU of one check."""
-        return self.cpu_us / max(1.0, self.checks)
+        return self.cpu_us / max(1, self.checks)
 
 
-def keepalived_config(kind: str, addresses: tuple[str, ...]) -> str:
+class Side:
+    """One of the two that are compared."""
+
+    def __init__(self, cost: Cost, process: subprocess.Popen[bytes], farm: Farm, kind: str) -> None:
+        self.cost, self.process, self.farm, self.kind = cost, process, farm, kind
+        self.pids = tree(process.pid)
+
+    def begin(self) -> None:
+        """Begin to count."""
+        self.pids = tree(self.process.pid)
+        self.cost.cpu_us -= cpu_ns(self.pids) / 1000
+        self.cost.checks -= self.farm.served(self.kind)
+
+    def end(self) -> None:
+        """End to count. What counting itself adds to the servers' figures is one request."""
+        self.cost.cpu_us += cpu_ns(self.pids) / 1000
+        self.cost.checks += self.farm.served(self.kind)
+        self.cost.pss, self.cost.processes = pss_mb(self.pids), len(self.pids)
+
+
+def groups(farm: Farm) -> list[tuple[str, ...]]:
+    """Return the servers of each service."""
+    all_of_them = farm.addresses
+    return [all_of_them[at : at + SERVERS_PER_SERVICE] for at in range(0, len(all_of_them), SERVERS_PER_SERVICE)]
+
+
+def keepalived_config(kind: str, farm: Farm) -> str:
     """Return a configuration with services of twenty servers, each checked every second."""
     lines = ["global_defs {\nrouter_id bench\n}"]
-    for number in range(0, len(addresses), SERVERS_PER_SERVICE):
-        lines.append(f"virtual_server 10.78.0.{1 + number // SERVERS_PER_SERVICE} 80 {{")
+    for number, addresses in enumerate(groups(farm)):
+        lines.append(f"virtual_server 10.200.0.{1 + number} 80 {{")
         lines.append("delay_loop 1\nlb_algo rr\nlb_kind DR\nprotocol TCP")
-        for address in addresses[number : number + SERVERS_PER_SERVICE]:
-            lines.append(f"real_server {address} 80 {{\nweight 1\n{CHECKERS[kind]}\n}}")
+        lines += [f"real_server {address} 80 {{\nweight 1\n{CHECKERS[kind]}\n}}" for address in addresses]
         lines.append("}")
+    return "\n".join(lines) + "\n"
+
+
+def hawatch_config(kind: str, farm: Farm) -> str:
+    """Return the same for hawatch. One failed check is one too many: it would be an event."""
+    lines = ['[cluster]\nname = "bench"\n[[director]]\nname = "bench"']
+    for number, addresses in enumerate(groups(farm)):
+        lines.append(f'[[service]]\nname = "s{number}"\naddress = "10.201.0.{1 + number}"\nport = 80\nscheduler = "rr"')
+        lines.append(f'probe = {{ {PROBES[kind]}, interval = "1s", timeout = "1s", rise = 1, fall = 1 }}')
+        lines.append("server = [" + ", ".join(f'{{ address = "{one}" }}' for one in addresses) + "]")
     return "\n".join(lines) + "\n"
 
 
 def start_keepalived(kind: str, site: Site) -> subprocess.Popen[bytes]:
     """Start keepalived's checkers."""
     config = site.directory / "keepalived.conf"
-    config.write_text(keepalived_config(kind, site.addresses))
+    config.write_text(keepalived_config(kind, site.theirs))
     environment = {}
-    if not Path("/proc/net/ip_vs").exists():
+    if not HAS_IPVS:
         shim = site.directory / "ipvs_shim.so"
         source = Path(__file__).with_name("ipvs_shim.c")
         subprocess.run(["gcc", "-shared", "-fPIC", "-O2", "-o", shim, source, "-ldl"], check=True)
@@ -77,99 +122,127 @@ def start_keepalived(kind: str, site: Site) -> subprocess.Popen[bytes]:
     )  # fmt: skip
 
 
-class Hawatch:
-    """hawatch's prober and its stand-in core."""
-
-    def __init__(self, kind: str, site: Site) -> None:
-        self.output = site.directory / "standin.out"
-        with self.output.open("wb") as output:
-            self.process = subprocess.Popen(
-                ["ip", "netns", "exec", site.client, sys.executable, "-m", "tests.bench.standin", kind, *site.addresses],
-                stdout=output,
-            )  # fmt: skip
-
-    def pids(self) -> list[int]:
-        """Return prober and core."""
-        return [int(word) for word in self.output.read_text().split("\n")[0].split()[1:]]
-
-    def summaries(self) -> list[dict[str, object]]:
-        """Return all summaries so far."""
-        lines = self.output.read_text().split("\n")[1:-1]
-        return [json.loads(line) for line in lines]
+def start_fping(site: Site) -> subprocess.Popen[bytes]:
+    """Start fping on all addresses, once a second each."""
+    return site.start("fping", "-l", "-Q", "1", "-i", "1", "-p", "1000", *site.theirs.addresses)
 
 
-def percentile(values: list[int], share: float) -> int:
-    """Return a percentile of sorted values."""
-    return values[min(len(values) - 1, int(len(values) * share))] if values else 0
+def start_hawatch(kind: str, site: Site) -> subprocess.Popen[bytes]:
+    """Start the whole agent."""
+    config = site.directory / "hawatch.toml"
+    config.write_text(hawatch_config(kind, site.ours))
+    return site.start(sys.executable, "-m", "tests.bench.agent", str(config), str(site.directory))
+
+
+def status(site: Site) -> dict[str, object]:
+    """Return what `hawatch ctl status --json` shows."""
+    with Client(site.directory / "run" / "ctl.sock") as client:
+        for reply in client.ask(Status()):
+            if isinstance(reply, Done):
+                return json.loads(bytes(reply.data))  # type: ignore[no-any-return]
+    raise RuntimeError("no status")
+
+
+def wait_all_up(site: Site) -> float:
+    """Wait until every server is up; return the seconds."""
+    begun = time.monotonic()
+    while time.monotonic() - begun < START_LIMIT_S:
+        try:
+            servers = [server for service in status(site)["services"] for server in service["servers"]]  # type: ignore[attr-defined]
+        except Exception:
+            servers = []
+        if servers and all(server["state"] == "up" and server["latency_ms"] is not None for server in servers):
+            return time.monotonic() - begun
+        time.sleep(0.5)
+    raise RuntimeError("not all servers are up: " + (site.directory / f"{Path(sys.executable).name}.out").read_text())
+
+
+def percentile(values: list[float], share: float) -> float:
+    """Return a percentile."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+def our_notes(site: Site, sides: tuple[Side, Side]) -> list[str]:
+    """Return what the agent tells of itself after the window: the last minute, its start included."""
+    told = status(site)
+    servers = [server for service in told["services"] for server in service["servers"]]  # type: ignore[attr-defined]
+    latencies = [float(server["latency_ms"] or 0) for server in servers]
+    workers = {worker["name"]: worker for worker in told["workers"]}  # type: ignore[attr-defined]
+    lag = told["loop_lag_ms"]
+    events = [json.loads(line) for line in (site.directory / "state/events.jsonl").read_text().splitlines()]
+    failures = sum(event["name"] in ("server_down", "worker_lost", "ipvs_refused") for event in events)
+    shares = ", ".join(f"{name} {pss_mb([workers[name]['pid']]):.1f}" for name in workers)
+    return [
+        f"failures {failures}, up {sum(server['state'] == 'up' for server in servers)}; "
+        f"latest start {workers['prober']['late_ms_max']:.1f} ms; "
+        f"latency p50 {percentile(latencies, 0.5):.2f} ms, p99 {percentile(latencies, 0.99):.2f} ms",
+        f"core's loop lag p50 {lag['p50']} ms, p99.9 {lag['p99_9']} ms, max {lag['max']} ms; "  # type: ignore[index]
+        f"PSS of {shares} MB, the keeper the rest",
+    ]
+
+
+def their_notes(site: Site, kind: str) -> list[str]:
+    """Return the failures that the program beside us tells of."""
+    if kind == "ping":
+        return []
+    text = (site.directory / "keepalived.out").read_text(errors="replace")
+    return [f"failures {sum('removing service' in line.lower() for line in text.splitlines())}"]
 
 
 def measure(kind: str, site: Site, seconds: float) -> tuple[Cost, Cost]:
     """Run both sides for a while."""
-    ours, theirs = Cost("hawatch"), Cost("fping" if kind == "ping" else "keepalived")
-    hawatch = Hawatch(kind, site)
-    other = start_fping(site) if kind == "ping" else start_keepalived(kind, site)
+    name = "fping" if kind == "ping" else "keepalived"
+    processes = [start_hawatch(kind, site)]
     try:
+        started_s = wait_all_up(site)
+        processes.append(start_fping(site) if kind == "ping" else start_keepalived(kind, site))
         time.sleep(WARM_UP_S)
-        seen, served = len(hawatch.summaries()), site.served()
-        begun, pids, their_pids = time.monotonic(), hawatch.pids(), tree(other.pid)
-        before, their_before = cpu_ns(pids), cpu_ns(their_pids)
-        core_before = cpu_ns(pids[1:])
+        sides = (Side(Cost("hawatch"), processes[0], site.ours, kind), Side(Cost(name), processes[1], site.theirs, kind))
+        for side in sides:
+            side.begin()
         time.sleep(seconds)
-        ours.cpu_us = (cpu_ns(pids) - before) / 1000
-        core_us = (cpu_ns(pids[1:]) - core_before) / 1000
-        theirs.cpu_us = (cpu_ns(their_pids) - their_before) / 1000
-        took = time.monotonic() - begun
-        served_now = site.served()
-        ours.pss, theirs.pss = pss_mb(pids), pss_mb(their_pids)
-        ours.processes, theirs.processes = len(pids), len(their_pids)
-        time.sleep(2.2)
-        summaries = hawatch.summaries()[seen:]
-        per_second = sum(int(one["runs"]) for one in summaries) / (2 * max(1, len(summaries)))  # type: ignore[call-overload]
-        ours.checks = per_second * took
-        theirs.checks = served_now[kind] - served[kind] - ours.checks
-        latencies = list(summaries[-1]["latency_us"])  # type: ignore[call-overload]
-        ours.notes += [
-            f"failures {sum(int(one['failures']) for one in summaries)}, up {summaries[-1]['up']}, "  # type: ignore[call-overload]
-            f"reasons {summaries[-1]['reasons']}",
-            f"late at most {max(float(one['late_ms_max']) for one in summaries):.1f} ms; "  # type: ignore[arg-type]
-            f"latency p50 {percentile(latencies, 0.5)} us, p99 {percentile(latencies, 0.99)} us",
-            f"the stand-in core: {core_us / max(1, ours.checks):.1f} us a check",
-        ]
+        for side in sides:
+            side.end()
+        ours, theirs = sides[0].cost, sides[1].cost
+        ours.notes += [*our_notes(site, sides), f"start to all up and shown: {started_s:.1f} s"]
+        theirs.notes += their_notes(site, kind)
     finally:
-        for process in (hawatch.process, other):
+        for process in processes:
             process.terminate()
+        for process in processes:
             process.wait(10)
-        for pid in hawatch.pids():
-            subprocess.run(["kill", str(pid)], check=False, capture_output=True)
     return ours, theirs
 
 
-def start_fping(site: Site) -> subprocess.Popen[bytes]:
-    """Start fping on all addresses, once a second each."""
-    return site.start("fping", "-l", "-Q", "1", "-i", "1", "-p", "1000", *site.addresses)
+def report(kind: str, ours: Cost, theirs: Cost, arguments: argparse.Namespace) -> None:
+    """Print the figures of one kind of check."""
+    stubbed = "" if HAS_IPVS else ", IPVS stubbed on both sides" if kind != "ping" else ""
+    print(f"{kind}: {arguments.servers} servers a side, each every second, {arguments.seconds:g} s{stubbed}")
+    for one in (ours, theirs):
+        print(
+            f"  {one.name:10} {one.checks / arguments.seconds:7.0f} checks/s {one.each_us:7.1f} us of CPU a check "
+            f"{one.pss:6.1f} MB PSS in {one.processes} processes"
+        )
+        for note in one.notes:
+            print(f"             {note}")
+    print(f"  ratio      {ours.each_us / theirs.each_us if theirs.each_us else 0:.2f}", flush=True)
 
 
-def main() -> int:
+def main(words: list[str] | None = None) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--servers", type=int, default=1000)
-    parser.add_argument("--seconds", type=float, default=15)
+    parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--kinds", default="http,tcp,ping")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     for tool in ("keepalived", "fping", "nginx", "gcc"):
         if shutil.which(tool) is None:
             sys.exit(f"{tool} is missing: run make packages")
-    stubbed = "" if Path("/proc/net/ip_vs").exists() else " (keepalived: its IPVS calls stubbed)"
     for kind in arguments.kinds.split(","):
         with bench_site(arguments.servers) as site:
             ours, theirs = measure(kind, site, arguments.seconds)
-        print(f"{kind}: {arguments.servers} servers, every second, {arguments.seconds:g} s{stubbed}")
-        for one in (ours, theirs):
-            print(f"  {one.name:10} {one.checks / arguments.seconds:7.0f} checks/s {one.each_us:7.1f} us of CPU a check "
-                  f"{one.pss:6.1f} MB PSS in {one.processes} processes")  # fmt: skip
-            for note in one.notes:
-                print(f"             {note}")
-        print(f"  ratio      {ours.each_us / theirs.each_us if theirs.each_us else 0:.2f}", flush=True)
+        report(kind, ours, theirs, arguments)
     return 0
 
 

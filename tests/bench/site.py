@@ -1,7 +1,12 @@
-"""Two namespaces on one cable: in one a web server with a thousand addresses, in the other those who check them."""
+"""Namespaces for a comparison: the checkers in one, and for each of the two that are compared servers of its own.
+
+The servers of a side are one nginx behind a thousand addresses, in a namespace of its own, so that what reached them can
+be counted there for each side.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import tempfile
@@ -11,8 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-PREFIX = "10.77"
-PAGE = "hello from the bench\n"
+PAGE = "hello from the bench"
+WAIT_S = 10
 NGINX = """
 worker_processes 1;
 pid {directory}/nginx.pid;
@@ -23,7 +28,7 @@ http {{
     access_log off;
     server {{
         listen 80 backlog=8192;
-        location / {{ return 200 "{page}"; }}
+        location / {{ return 200 "{page}\\n"; }}
         location = /bench-status {{ stub_status; }}
     }}
 }}
@@ -31,39 +36,48 @@ http {{
 
 
 @dataclass(frozen=True)
-class Site:
-    """Where the servers are and where the checkers run."""
+class Farm:
+    """The servers of one side."""
 
+    namespace: str
     client: str
-    server: str
+    prefix: str
     directory: Path
     addresses: tuple[str, ...]
 
-    def start(self, *words: str, namespace: str = "", **environment: str) -> subprocess.Popen[bytes]:
-        """Start a program in a namespace (the checkers' by default), its output in a file."""
-        with (self.directory / f"{Path(words[0]).name}.out").open("ab") as output:
-            return subprocess.Popen(
-                ["ip", "netns", "exec", namespace or self.client, *words],
-                stdout=output, stderr=output, stdin=subprocess.DEVNULL, env={**os.environ, **environment},
-            )  # fmt: skip
-
-    def served(self) -> dict[str, int]:
-        """Return how many HTTP requests, connections and echo requests have reached the servers."""
-        text = _run("ip", "netns", "exec", self.client, "python3", "-c", STATUS_PROGRAM)
-        _, _, requests = text.split("requests\n")[1].split("\n")[0].split()
-        return {
-            "http": int(requests),
-            "tcp": self._counter("Tcp", "PassiveOpens"),
-            "ping": self._counter("Icmp", "InEchos"),
-        }
-
-    def _counter(self, protocol: str, name: str) -> int:
-        text = _run("ip", "netns", "exec", self.server, "cat", "/proc/net/snmp")
+    def served(self, kind: str) -> int:
+        """Return how many HTTP requests, connections or echo requests have reached the servers."""
+        if kind == "http":
+            program = f"import urllib.request as u; print(u.urlopen('http://{self.prefix}.0.1/bench-status').read().decode())"
+            text = _run("ip", "netns", "exec", self.client, "python3", "-c", program)
+            return int(text.split("requests\n")[1].split("\n")[0].split()[2])
+        protocol, name = {"tcp": ("Tcp", "PassiveOpens"), "ping": ("Icmp", "InEchos")}[kind]
+        text = _run("ip", "netns", "exec", self.namespace, "cat", "/proc/net/snmp")
         names, values = (line.split() for line in text.splitlines() if line.startswith(f"{protocol}: "))
         return int(values[names.index(name)])
 
 
-STATUS_PROGRAM = f"import urllib.request as u; print(u.urlopen('http://{PREFIX}.0.1/bench-status').read().decode())"
+@dataclass(frozen=True)
+class Site:
+    """Where the checkers run, and the servers of each."""
+
+    client: str
+    directory: Path
+    ours: Farm
+    theirs: Farm
+
+    def start(self, *words: str, **environment: str) -> subprocess.Popen[bytes]:
+        """Start a checker, its output in a file named after it."""
+        return start_in(self.client, self.directory / f"{Path(words[0]).name}.out", *words, **environment)
+
+
+def start_in(namespace: str, output: Path, *words: str, **environment: str) -> subprocess.Popen[bytes]:
+    """Start a program in a namespace."""
+    with output.open("ab") as file:
+        return subprocess.Popen(
+            ["ip", "netns", "exec", namespace, *words],
+            stdout=file, stderr=file, stdin=subprocess.DEVNULL, env={**os.environ, **environment},
+        )  # fmt: skip
 
 
 def _run(*words: str) -> str:
@@ -72,44 +86,56 @@ def _run(*words: str) -> str:
 
 @contextmanager
 def bench_site(count: int) -> Iterator[Site]:
-    """Make the site with `count` addresses, and take it away again."""
-    client, server = f"hwbc{os.getpid()}", f"hwbs{os.getpid()}"
-    addresses = tuple(f"{PREFIX}.{1 + i // 250}.{1 + i % 250}" for i in range(count))
-    with tempfile.TemporaryDirectory(prefix="hawatch-bench-") as directory:
-        site = Site(client, server, Path(directory), addresses)
-        nginx = None
-        try:
-            for name in (client, server):
-                _run("ip", "netns", "add", name)
-                _run("ip", "-n", name, "link", "set", "lo", "up")
-                _run("ip", "netns", "exec", name, "sysctl", "-qw", "net.ipv4.ip_local_port_range=1024 65000")
-            _run("ip", "link", "add", "eth0", "netns", client, "type", "veth", "peer", "name", "eth0", "netns", server)
-            for name, address in ((client, "192.0.2.1/24"), (server, "192.0.2.2/24")):
-                _run("ip", "-n", name, "address", "add", address, "dev", "eth0")
-                _run("ip", "-n", name, "link", "set", "eth0", "up")
-            _run("ip", "-n", server, "route", "add", "local", f"{PREFIX}.0.0/16", "dev", "lo")
-            _run("ip", "-n", client, "route", "add", f"{PREFIX}.0.0/16", "via", "192.0.2.2")
-            # Every checked address is one of thousands behind one machine: the limit on ICMP replies is per machine.
-            _run("ip", "netns", "exec", server, "sysctl", "-qw", "net.ipv4.icmp_ratelimit=0")
-            config = site.directory / "nginx.conf"
-            config.write_text(NGINX.format(directory=directory, page=PAGE.strip()))
-            nginx = site.start("nginx", "-c", str(config), namespace=server)
-            _wait_until_it_answers(site)
-            yield site
-        finally:
-            if nginx is not None:
-                nginx.terminate()
-                nginx.wait(10)
-            for name in (client, server):
-                subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
+    """Make the site with `count` addresses a side, and take it away again."""
+    client = f"hwbc{os.getpid()}"
+    with contextlib.ExitStack() as stack, tempfile.TemporaryDirectory(prefix="hawatch-bench-") as name:
+        directory = Path(name)
+        _make_namespace(stack, client)
+        farms = [_open_farm(stack, client, number, count, directory) for number in (1, 2)]
+        for farm in farms:
+            _wait_until_it_answers(farm)
+        yield Site(client, directory, *farms)
 
 
-def _wait_until_it_answers(site: Site) -> None:
+def _make_namespace(stack: contextlib.ExitStack, name: str) -> None:
+    _run("ip", "netns", "add", name)
+    stack.callback(subprocess.run, ["ip", "netns", "delete", name], check=False, capture_output=True)
+    _run("ip", "-n", name, "link", "set", "lo", "up")
+    _run("ip", "netns", "exec", name, "sysctl", "-qw", "net.ipv4.ip_local_port_range=1024 65000")
+
+
+def _open_farm(stack: contextlib.ExitStack, client: str, number: int, count: int, directory: Path) -> Farm:
+    """Make the servers of one side, on a cable of their own."""
+    prefix = f"10.{76 + number}"
+    addresses = tuple(f"{prefix}.{1 + i // 250}.{1 + i % 250}" for i in range(count))
+    own = directory / f"farm{number}"
+    own.mkdir()
+    farm = Farm(f"hwbs{number}-{os.getpid()}", client, prefix, own, addresses)
+    server = farm.namespace
+    _make_namespace(stack, server)
+    ends = ((client, f"eth{number}", f"192.0.2.{8 * number + 1}/29"), (server, "eth0", f"192.0.2.{8 * number + 2}/29"))
+    _run("ip", "link", "add", ends[0][1], "netns", client, "type", "veth", "peer", "name", "eth0", "netns", server)
+    for name, device, address in ends:
+        _run("ip", "-n", name, "address", "add", address, "dev", device)
+        _run("ip", "-n", name, "link", "set", device, "up")
+    _run("ip", "-n", server, "route", "add", "local", f"{prefix}.0.0/16", "dev", "lo")
+    _run("ip", "-n", client, "route", "add", f"{prefix}.0.0/16", "via", f"192.0.2.{8 * number + 2}")
+    # Every checked address is one of thousands behind one machine: the limit on ICMP replies is per machine.
+    _run("ip", "netns", "exec", server, "sysctl", "-qw", "net.ipv4.icmp_ratelimit=0")
+    config = own / "nginx.conf"
+    config.write_text(NGINX.format(directory=own, page=PAGE))
+    nginx = start_in(server, own / "nginx.out", "nginx", "-c", str(config))
+    stack.callback(nginx.wait, WAIT_S)
+    stack.callback(nginx.terminate)
+    return farm
+
+
+def _wait_until_it_answers(farm: Farm) -> None:
     for _ in range(100):
         try:
-            site.served()
+            farm.served("http")
         except subprocess.CalledProcessError:
             time.sleep(0.05)
         else:
             return
-    raise RuntimeError(f"nginx does not answer: {(site.directory / 'nginx.out').read_text()}")
+    raise RuntimeError(f"nginx does not answer: {(farm.directory / 'nginx.out').read_text()}")
