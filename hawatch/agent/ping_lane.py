@@ -68,31 +68,31 @@ class PingLane:
     def __init__(self, done: Done) -> None:
         self._done = done
         self._families: dict[int, _Family] = {}
-        self._under_way: set[_Run] = set()
+        self._under_way = 0
         self._waiting: list[_Run] = []
         """Started since the last `poll`, not yet in the heap: most are answered before."""
         self._deadlines: list[tuple[int, int, _Run]] = []
         self._number = 0
-        self._addresses: dict[str, tuple[tuple[object, ...], str]] = {}
+        self._places: dict[str, tuple[_Family, tuple[object, ...], str]] = {}
         self._tokens = b""
+        self._tokens_used = 0
 
     def __len__(self) -> int:
-        return len(self._under_way)
+        return self._under_way
 
     def close(self) -> None:
         """End everything under way, without results."""
         for family in self._families.values():
             family.sock.close()
         self._families.clear()
-        self._under_way.clear()
+        self._under_way = 0
 
     def start(self, slot: Slot, echo: Echo) -> None:
         """Send the echoes of one run."""
         started_ns = boottime_ns()
         address = slot.check.address
         try:
-            family = self._family(6 if ":" in address else 4)
-            target, source = self._address(address)
+            family, target, source = self._places.get(address) or self._place(address)
             if len(family.runs) + echo.count > ECHOES_LIMIT:
                 raise OSError(0, f"{ECHOES_LIMIT} echoes are under way")
         except PermissionError:
@@ -103,7 +103,7 @@ class PingLane:
             self._done(slot, down(f"echo not sent: {error.strerror or error}"), started_ns, started_ns)
             return
         run = _Run(slot, echo, source, self._token(), started_ns)
-        self._under_way.add(run)
+        self._under_way += 1
         try:
             for _ in range(echo.count):
                 self._send(family, run, target)
@@ -114,7 +114,7 @@ class PingLane:
 
     def poll(self) -> bool:
         """Take what has come, without waiting; tell whether anything had."""
-        before = len(self._under_way)
+        before = self._under_way
         for family in self._families.values():
             if family.runs:
                 self._receive(family)
@@ -123,7 +123,7 @@ class PingLane:
             if not run.ended:
                 self._number += 1
                 heapq.heappush(self._deadlines, (run.started_ns + run.slot.check.timeout_ns, self._number, run))
-        return len(self._under_way) < before
+        return self._under_way < before
 
     def expire(self, now_ns: int) -> None:
         """End what has passed its deadline."""
@@ -142,18 +142,19 @@ class PingLane:
             found = self._families[version] = _Family(version)
         return found
 
-    def _address(self, address: str) -> tuple[tuple[object, ...], str]:
-        found = self._addresses.get(address)
-        if found is None:
-            target = numeric_address(address, 0)
-            found = self._addresses[address] = (target, str(target[0]).partition("%")[0])
+    def _place(self, address: str) -> tuple[_Family, tuple[object, ...], str]:
+        """Return the socket for an address, where it sends to, and where the replies must come from."""
+        target = numeric_address(address, 0)
+        found = (self._family(6 if ":" in address else 4), target, str(target[0]).partition("%")[0])
+        self._places[address] = found
         return found
 
     def _token(self) -> bytes:
-        if len(self._tokens) < TOKEN_BYTES:
-            self._tokens = os.urandom(TOKENS_AT_ONCE * TOKEN_BYTES)
-        token, self._tokens = self._tokens[:TOKEN_BYTES], self._tokens[TOKEN_BYTES:]
-        return token
+        at = self._tokens_used
+        if at == len(self._tokens):
+            self._tokens, at = os.urandom(TOKENS_AT_ONCE * TOKEN_BYTES), 0
+        self._tokens_used = at + TOKEN_BYTES
+        return self._tokens[at : at + TOKEN_BYTES]
 
     def _send(self, family: _Family, run: _Run, target: tuple[object, ...]) -> None:
         sequence = (family.sequence + 1) & 0xFFFF
@@ -207,7 +208,7 @@ class PingLane:
     def _end(self, family: _Family, run: _Run, result: Result, finished_ns: int) -> None:
         assert not run.ended, "a run ends once"
         run.ended = True
-        self._under_way.discard(run)
+        self._under_way -= 1
         for sequence in run.sequences:
             family.runs.pop(sequence, None)
         self._done(run.slot, result, run.started_ns, finished_ns)

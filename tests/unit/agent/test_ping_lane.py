@@ -60,7 +60,7 @@ async def test_hosts_that_answer(lane, address, echo):
 
 def forge(lane: Lane, *, token: bytes | None, source: str, sequence_off: int = 0) -> None:
     """Answer the only run under way from `source`, with a token."""
-    (run,) = lane.lane._under_way
+    (run,) = {*lane.lane._families[4].runs.values()}
     family = lane.lane._families[4]
     echo = build_echo(
         4, family.identifier, run.sequences[0] + sequence_off & 0xFFFF, run.token if token is None else token
@@ -77,7 +77,7 @@ def forge(lane: Lane, *, token: bytes | None, source: str, sequence_off: int = 0
 def unanswered(lane):
     """A run whose echo was sent nowhere, so that nobody but the test answers it."""
     lane.lane.start(slot_for("127.0.0.1"), Echo(1, 0, 16))
-    (run,) = lane.lane._under_way
+    (run,) = {*lane.lane._families[4].runs.values()}
     lane.lane._families[4].sock.recv(2048)  # the kernel's own answer
     return run
 
