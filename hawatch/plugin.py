@@ -175,6 +175,10 @@ class Probe:
         tls = self.tls()
         return (tls.server_name if tls else "") or self.target.address
 
+    def is_conversation(self) -> bool:
+        """Tell which of the two forms to run: `converse` if it has that. One that has both decides by its options."""
+        return type(self).converse is not Probe.converse
+
     def converse(self) -> Conversation:
         """Return a new conversation, begun when the connection stands."""
         raise NotImplementedError

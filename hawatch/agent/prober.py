@@ -29,7 +29,7 @@ import trio
 from hawatch.agent.link import FrameSplitter, frame, receive_leash, send_leash
 from hawatch.agent.messages import AreYouThere, Assign, CheckSummary, IAmHere, Link, Summary, Verdicts, WorkMessage
 from hawatch.agent.ping_lane import PingLane
-from hawatch.agent.runner import boottime_ns, is_conversation, run_probe
+from hawatch.agent.runner import boottime_ns, run_probe
 from hawatch.agent.stream_lane import StreamLane
 from hawatch.errors import PeerError
 from hawatch.faults import exception_reason
@@ -328,7 +328,7 @@ def _watch(check: Check, judge: CheckJudge) -> Watched:
     try:
         kind = probe_class(check.type)
         probe = kind(kind.options_type.model_validate(dict(check.options)), target)
-        fast = is_conversation(probe) and probe.tls_mode() == "none"
+        fast = probe.is_conversation() and probe.tls_mode() == "none"
         echo = probe.echo()
     except Exception as error:
         logger.exception("the probe %s of %s cannot be made", check.type, check.address)

@@ -198,7 +198,10 @@ def measure(kind: str, site: Site, seconds: float) -> tuple[Cost, Cost]:
         started_s = wait_all_up(site)
         processes.append(start_fping(site) if kind == "ping" else start_keepalived(kind, site))
         time.sleep(WARM_UP_S)
-        sides = (Side(Cost("hawatch"), processes[0], site.ours, kind), Side(Cost(name), processes[1], site.theirs, kind))
+        sides = (
+            Side(Cost("hawatch"), processes[0], site.ours, kind),
+            Side(Cost(name), processes[1], site.theirs, kind),
+        )
         for side in sides:
             side.begin()
         time.sleep(seconds)

@@ -48,7 +48,9 @@ class Farm:
     def served(self, kind: str) -> int:
         """Return how many HTTP requests, connections or echo requests have reached the servers."""
         if kind == "http":
-            program = f"import urllib.request as u; print(u.urlopen('http://{self.prefix}.0.1/bench-status').read().decode())"
+            program = (
+                f"import urllib.request as u; print(u.urlopen('http://{self.prefix}.0.1/bench-status').read().decode())"
+            )
             text = _run("ip", "netns", "exec", self.client, "python3", "-c", program)
             return int(text.split("requests\n")[1].split("\n")[0].split()[2])
         protocol, name = {"tcp": ("Tcp", "PassiveOpens"), "ping": ("Icmp", "InEchos")}[kind]
