@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 import httpx
 import trio
 
-from hawatch.faults import Fault, broken_reason, connect_reason, handshake_reason
-from hawatch.plugin import Attempt, Result, down
+from hawatch.faults import Fault, broken_reason, connect_reason, handshake_reason, is_ours
+from hawatch.plugin import Attempt, Result
 from hawatch.text import clean, cut
 from hawatch.tls import check_certificate, tls_context
 
@@ -75,7 +75,7 @@ class General:
             try:
                 answer = await self._ask(hop, attempt)
             except Fault as fault:
-                return down(f"{fault}{hop.place}")
+                return Result(ok=False, reason=f"{fault}{hop.place}", inconclusive=is_ours(fault.__cause__))
             if isinstance(answer, Result):
                 return answer
             hop = answer
@@ -119,7 +119,7 @@ class General:
                 raise Fault(f"HTTP body of more than {self.options.size_limit} bytes")
             return self._look_at_body(hop, bytes(body))
         except (httpx.TransportError, httpx.InvalidURL, OSError) as error:
-            raise Fault(_reason(error, stage, size)) from error
+            raise Fault(_reason(error, stage, size)) from (_cause(error) or error)
         finally:
             await transport.aclose()
 

@@ -8,6 +8,7 @@ from typing import ClassVar
 import trio
 from pydantic import Field, model_validator
 
+from hawatch.faults import Fault
 from hawatch.icmp import (
     ECHO_REPLY,
     RECEIVE_BYTES,
@@ -145,7 +146,7 @@ class PingProbe(Probe):
                 pinger.send(run, options.size)
             await _wait(run, attempt, options)
         except OSError as error:
-            return down(f"echo not sent: {error.strerror}")
+            raise Fault(f"echo not sent: {error.strerror}") from error
         finally:
             pinger.forget(run)
         if run.missing <= 0:

@@ -8,12 +8,13 @@ again before its run is over. The sockets are opened when the first echo is sent
 
 from __future__ import annotations
 
+import errno
 import heapq
 import os
 from collections.abc import Callable
 
 from hawatch.agent.runner import boottime_ns
-from hawatch.faults import deadline_reason
+from hawatch.faults import deadline_reason, is_ours
 from hawatch.health.schedule import Slot
 from hawatch.icmp import ECHO_REPLY, RECEIVE_BYTES, TOKEN_BYTES, build_echo, open_echo_socket, parse_answer, refusal
 from hawatch.net import numeric_address
@@ -94,13 +95,13 @@ class PingLane:
         try:
             family, target, source = self._places.get(address) or self._place(address)
             if len(family.runs) + echo.count > ECHOES_LIMIT:
-                raise OSError(0, f"{ECHOES_LIMIT} echoes are under way")
+                raise OSError(errno.ENOBUFS, f"{ECHOES_LIMIT} echoes are under way")
         except PermissionError:
             reason = "this process may not send ICMP: it lacks the capability CAP_NET_RAW"
             self._done(slot, down(reason), started_ns, started_ns)
             return
         except OSError as error:
-            self._done(slot, down(f"echo not sent: {error.strerror or error}"), started_ns, started_ns)
+            self._done(slot, _not_sent(error), started_ns, started_ns)
             return
         run = _Run(slot, echo, source, self._token(), started_ns)
         self._under_way += 1
@@ -108,7 +109,7 @@ class PingLane:
             for _ in range(echo.count):
                 self._send(family, run, target)
         except OSError as error:
-            self._end(family, run, down(f"echo not sent: {error.strerror}"), boottime_ns())
+            self._end(family, run, _not_sent(error), boottime_ns())
             return
         self._waiting.append(run)
 
@@ -215,6 +216,10 @@ class PingLane:
 
 
 _ONE_OF_ONE = up("1 of 1 echoes answered")
+
+
+def _not_sent(error: OSError) -> Result:
+    return Result(ok=False, reason=f"echo not sent: {error.strerror or error}", inconclusive=is_ours(error))
 
 
 def _missed(run: _Run) -> str:
