@@ -60,7 +60,9 @@ class GroupMemory:
 class Acceptor:
     """The promises of one node."""
 
-    def __init__(self, parameters: LeaseParameters, groups: Iterable[int], started_ns: int, *, silent: bool = True) -> None:
+    def __init__(
+        self, parameters: LeaseParameters, groups: Iterable[int], started_ns: int, *, silent: bool = True
+    ) -> None:
         assert started_ns >= 0
         self.parameters = parameters
         self.memory = {group: GroupMemory() for group in groups}

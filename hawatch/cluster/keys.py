@@ -100,7 +100,10 @@ def parse_key(text: str, where: str) -> bytes:
 
 def serialise(ring: KeyRing) -> str:
     """Return a key file's text."""
-    lines = ["# Keys of a hawatch cluster. Keep this file secret: mode 0600, the same on every node.", f"active = {ring.active}"]
+    lines = [
+        "# Keys of a hawatch cluster. Keep this file secret: mode 0600, the same on every node.",
+        f"active = {ring.active}",
+    ]
     lines += [f"{number} = {key.hex()}" for number, key in sorted(ring.keys.items())]
     text = "\n".join(lines) + "\n"
     assert parse(text) == ring
@@ -113,7 +116,11 @@ def added(ring: KeyRing, key: bytes) -> tuple[KeyRing, int]:
     assert len(key) == KEY_BYTES
     if len(ring.keys) >= KEYS_MAX:
         raise ConfigError(f"{len(ring.keys)} keys are in the file, the most there may be: remove old ones first")
-    number = next(n for n in range(max(ring.keys) + 1, max(ring.keys) + 1 + KEY_NUMBER_MAX) if (n - 1) % KEY_NUMBER_MAX + 1 not in ring.keys)
+    number = next(
+        n
+        for n in range(max(ring.keys) + 1, max(ring.keys) + 1 + KEY_NUMBER_MAX)
+        if (n - 1) % KEY_NUMBER_MAX + 1 not in ring.keys
+    )
     number = (number - 1) % KEY_NUMBER_MAX + 1
     return KeyRing({**ring.keys, number: key}, ring.active), number
 

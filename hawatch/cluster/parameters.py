@@ -118,7 +118,9 @@ def bound_problems(parameters: LeaseParameters) -> list[str]:
         ("longest lease", parameters.longest_lease_ns, min(parameters.lease_ns, LEASE_NS_MAX), LEASE_NS_MAX),
     ):
         if not least <= value <= most:
-            found.append(f"{name} {in_units(max(0, value))} is not between {in_units(max(0, least))} and {in_units(most)}")
+            found.append(
+                f"{name} {in_units(max(0, value))} is not between {in_units(max(0, least))} and {in_units(most)}"
+            )
     if not 0 < parameters.rho_ppm <= RHO_PPM_MAX:
         found.append(f"clock error {parameters.rho_ppm} ppm is not between 1 and {RHO_PPM_MAX} ppm")
     return found

@@ -180,7 +180,9 @@ FORMATS: dict[int, tuple[struct.Struct, type[Message]]] = {
     8: (struct.Struct("!BQQQB"), Release),
     9: (struct.Struct("!BQQ"), Handover),
 }
-TYPES: dict[type[Message], tuple[int, struct.Struct]] = {made: (number, form) for number, (form, made) in FORMATS.items()}
+TYPES: dict[type[Message], tuple[int, struct.Struct]] = {
+    made: (number, form) for number, (form, made) in FORMATS.items()
+}
 DENY_REASONS = frozenset(int(reason) for reason in DenyReason)
 
 
@@ -288,7 +290,7 @@ class Codec:
         signed = head + body
         return signed + hmac.digest(ring.keys[ring.active], signed, "sha256")[:TAG_BYTES]
 
-    def decode(self, data: bytes) -> Datagram | Rejection:
+    def decode(self, data: bytes) -> Datagram | Rejection:  # noqa: C901 - one check a line, cheapest first
         """Return the datagram, or why it is not one; never raises, whatever the bytes are."""
         if len(data) < DATAGRAM_BYTES_MIN:
             return Rejection.TOO_SHORT
