@@ -34,6 +34,8 @@ demo: packages $(VENV)/.ready
 bench: packages $(VENV)/.ready
 	$(BIN)/python -m tests.bench
 	$(ON_IPVS) $(BIN)/python -m tests.bench.ipvs
+	$(ON_IPVS) $(BIN)/python -m tests.bench.verdict
+	$(ON_IPVS) $(BIN)/python -m tests.bench.start
 
 docs: $(VENV)/.ready
 	$(BIN)/mkdocs build --quiet --strict --site-dir build/docs

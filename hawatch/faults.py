@@ -19,9 +19,14 @@ CONNECT_REASONS = {
     errno.EPERM: "this machine forbids the connection (firewall?)",
     errno.EMFILE: "this machine is out of file descriptors",
     errno.ENFILE: "this machine is out of file descriptors",
+    errno.ENOMEM: "this machine is out of memory",
+    errno.ENOBUFS: "this machine is out of network buffers",
     errno.EADDRNOTAVAIL: "this machine has no free local address or port for the connection",
     errno.EAFNOSUPPORT: "this machine does not speak this address family",
 }
+
+OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL})
+"""Errors that tell of this machine: a server is not down because we have run out of something."""
 
 X509_REASONS = {
     9: "certificate is not yet valid",
@@ -42,6 +47,11 @@ TLS_RECORD_TYPES = frozenset({0x14, 0x15, 0x16, 0x17})
 
 class Fault(Exception):
     """The attempt fails; the message is its reason."""
+
+
+def is_ours(error: BaseException | None) -> bool:
+    """Tell whether an error comes of what this machine lacks, so that nothing was learnt about the server."""
+    return isinstance(error, OSError) and error.errno in OURS
 
 
 def format_duration(duration_ns: int) -> str:

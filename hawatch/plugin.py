@@ -78,6 +78,8 @@ class Result:
     """Numbers that the same probe of other servers may compare itself with (a zone's serial)."""
     weight: int | None = None
     """A weight that the server asks for (exec); None: as configured."""
+    inconclusive: bool = False
+    """Not ok, but for want of something on this machine (descriptors, memory): it says nothing about the server."""
 
 
 def up(detail: str = "", **facts: int) -> Result:

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from hawatch.faults import deadline_reason
+from hawatch.faults import Fault, deadline_reason
 from hawatch.model import NS_PER_MS, NS_PER_S
 from hawatch.plugin import Attempt, Options, Probe, Result, Target, down
 from hawatch.probes.processes import OUTPUT_LIMIT, Run, run_program
@@ -148,7 +148,7 @@ class ExecProbe(Probe):
                 merge=self.exec.style == "mon",
             )
         except OSError as error:
-            return down(f"{self.command[0]} cannot be run: {os.strerror(error.errno or 0)}")
+            raise Fault(f"{self.command[0]} cannot be run: {os.strerror(error.errno or 0)}") from error
         result = self.judge(run, attempt.timeout_ns)
         if self.exec.style == "mon":
             self._remember(run, result, time.time_ns() // NS_PER_S)

@@ -11,6 +11,7 @@ from typing import ClassVar
 import trio
 from pydantic import Field, model_validator
 
+from hawatch.faults import Fault
 from hawatch.plugin import Attempt, Options, Probe, Result, down, up
 
 ECHO_REQUEST, ECHO_REPLY = {4: 8, 6: 128}, {4: 0, 6: 129}
@@ -229,7 +230,7 @@ class PingProbe(Probe):
                 pinger.send(run, options.size)
             await _wait(run, attempt, options)
         except OSError as error:
-            return down(f"echo not sent: {error.strerror}")
+            raise Fault(f"echo not sent: {error.strerror}") from error
         finally:
             pinger.forget(run)
         if run.missing <= 0:

@@ -47,6 +47,7 @@ from hawatch.agent.messages import (
     Link,
     Reload,
     Stop,
+    WantLink,
     WorkerLost,
     WorkerStarted,
 )
@@ -62,6 +63,8 @@ from hawatch.model import Admin, DestinationKey, Event, Plan, ServiceKey, Severi
 
 REASONS_SHOWN_MAX = 20
 """Changes or mistakes that one event spells out."""
+SWITCH_INTERVAL_S = 0.0005
+"""A thread that reads the kernel's table gives way to the core's loop within so long."""
 STOP_EVENTS_S = 1.0
 """The last events may take so long to be written."""
 
@@ -94,7 +97,7 @@ class Core:
         self._reload_problem = ""
         self.stopping = ""
         self.table = TableKeeper(settings.plan, self.events.emit, Memento(legacy.memento))
-        self.workers = Workers(settings.plan, self.events.emit, self.table.wake, wall_ns)
+        self.workers = Workers(settings.plan, self.events.emit, self.table.wake, wall_ns, self._want_link)
 
     # --- life ------------------------------------------------------------------------------------------------
 
@@ -159,6 +162,9 @@ class Core:
                 self.stopping = reason
             case _:
                 print(f"hawatch core: the keeper sent {type(message).__name__}", file=sys.stderr, flush=True)
+
+    def _want_link(self, worker: str) -> None:
+        send_leash(self._leash, WantLink(worker))
 
     def _worker_started(self, message: WorkerStarted) -> None:
         self.workers.started(message)
@@ -304,6 +310,7 @@ def run_core(
     """Be the core of an agent: returns when the keeper says stop or is gone."""
     leash.setblocking(False)
     listener.setblocking(False)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
 
     async def main() -> None:
         await Core(settings, leash, kernels, legacy).run(listener)

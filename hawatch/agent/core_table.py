@@ -17,6 +17,7 @@ decides by the same things as the one before it, and finds nothing to change.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 import trio
@@ -24,6 +25,7 @@ import trio
 from hawatch.agent.core_workers import Workers
 from hawatch.agent.kernel import Kernel, Table
 from hawatch.agent.memento import Memento
+from hawatch.agent.settings import wall_ns
 from hawatch.errors import KernelError
 from hawatch.health.decide import Decision, Inputs, Memory, ServerStatus, ServiceStatus, decide
 from hawatch.health.table import (
@@ -38,12 +40,28 @@ from hawatch.health.table import (
     describe,
     diff,
 )
-from hawatch.model import Admin, DestinationKey, Event, IpvsTimeouts, Plan, ServerState, ServiceKey, Severity
+from hawatch.model import (
+    NS_PER_MS,
+    Admin,
+    DestinationKey,
+    Event,
+    IpvsTimeouts,
+    Plan,
+    ServerState,
+    ServiceKey,
+    Severity,
+)
 from hawatch.model import Protocol as Transport
 
 FIRST_WAIT_S = 3.0
 """The first decision waits for the probers no longer."""
 RECONCILE_INTERVAL_S = 3.0
+"""The kernel's table is read so often, if it can be read quickly."""
+RECONCILE_SHARE = 50
+"""Reading takes at most one part in so many of the time: a big table is read less often."""
+RECONCILE_INTERVAL_MAX_S = 30.0
+REREAD_PAUSE_S = 0.25
+"""Between readings that refusals ask for: somebody who changes our services all the time is not raced."""
 DRIFT_SHOWN_MAX = 10
 """Changes by hand that one event spells out."""
 GATHER_S = 0.001
@@ -91,6 +109,7 @@ class TableKeeper:
         self._uncertain: set[ServiceKey] = set()
         """Services of which the kernel refused a change: what they hold now is not known until the next reading."""
         self._timeouts: IpvsTimeouts | None = None
+        self._read_took_s = 0.0
         self._read_problem = ""
         self._refusals: dict[str, tuple[str, ...]] = {}
         self.set_plan(plan)
@@ -164,12 +183,14 @@ class TableKeeper:
     async def _reconcile(self) -> None:
         while True:
             asked = False
-            with trio.move_on_after(RECONCILE_INTERVAL_S):
+            with trio.move_on_after(reconcile_interval_s(self._read_took_s)):
                 await self._reread_now.wait()
                 asked = True
             self._reread_now = trio.Event()
             await self._reread()
-            if not asked:
+            if asked:
+                await trio.sleep(REREAD_PAUSE_S)
+            else:
                 self._dirty.update(self._refusals)
             if self._dirty:
                 self._woken.set()
@@ -180,12 +201,14 @@ class TableKeeper:
         if reader is None:
             return
         generation = self._generation
+        began_s = trio.current_time()
         try:
             async with self._reader_lock:
                 table = await trio.to_thread.run_sync(reader.read)
         except KernelError as error:
             self._note_read_problem(f"the IPVS table cannot be read: {error}")
             return
+        self._read_took_s = trio.current_time() - began_s
         self._note_read_problem("")
         if generation != self._generation:
             return
@@ -229,10 +252,11 @@ class TableKeeper:
             rows[row.service].append(row)
         self.servers.update({name: tuple(found) for name, found in rows.items()})
         self.services.update({status.name: status for status in decision.services})
-        if decision.memory != self._memory:
+        changed = any(self._memory.get(name) != decision.memory.get(name) for name in names)
+        if changed or len(self._memory) != len(decision.memory):
             self._memory = decision.memory
             self._memento.write(decision.memory)
-        self._emit(decision.events)
+        self._emit(_timed(decision, wall_ns()))
 
     def _apply(self, decision: Decision, plan: Plan, drifted: set[str]) -> None:
         if self._kernel is None:
@@ -334,6 +358,11 @@ class TableKeeper:
         return sum(row.state is ServerState.UP for row in rows), len(rows)
 
 
+def reconcile_interval_s(read_took_s: float) -> float:
+    """Return how long to wait before the table is read again, given how long the last reading took."""
+    return min(max(RECONCILE_INTERVAL_S, RECONCILE_SHARE * read_took_s), RECONCILE_INTERVAL_MAX_S)
+
+
 def _slices(plan: Plan, dirty: set[str]) -> Iterator[set[str]]:
     """Yield the names of the services to decide on, so many at a time that it takes no long time."""
     names: set[str] = set()
@@ -358,6 +387,17 @@ def _service_of(change: Change) -> ServiceKey:
             return key
         case AddDestination(service=key) | SetDestination(service=key) | DeleteDestination(service=key):
             return key
+
+
+def _timed(decision: Decision, now_wall_ns: int) -> Iterator[Event]:
+    """Yield the events of a decision that the kernel has now; a server's with the time since its verdict."""
+    since = {(row.service, row.server): row.since_wall_ns for row in decision.servers} if decision.events else {}
+    for event in decision.events:
+        verdict_ns = since.get((event.service, event.server), 0)
+        if verdict_ns:
+            kernel_ms = max(0, now_wall_ns - verdict_ns) / NS_PER_MS
+            event = replace(event, numbers={**event.numbers, "kernel_ms": round(kernel_ms, 1)})
+        yield event
 
 
 def _drift_event(drift: list[Change], service: str) -> Event:

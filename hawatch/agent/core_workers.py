@@ -22,8 +22,8 @@ from hawatch.errors import PeerError
 from hawatch.model import Check, CheckState, Event, Plan, Severity, Verdict
 
 READ_BYTES = 1 << 18
-MESSAGES_PER_SLICE = 1
-"""After so many messages other tasks of the core get their turn."""
+RELINK_S = 1.0
+"""A channel that broke is asked for anew after so long."""
 
 
 class WorkerState(StrEnum):
@@ -62,6 +62,7 @@ class Workers:
         emit: Callable[[Iterable[Event]], None],
         changed: Callable[[Iterable[str]], None],
         wall_clock: Callable[[], int],
+        want_link: Callable[[str], object],
     ) -> None:
         self.verdicts: dict[str, Verdict] = {}
         self.summaries: dict[str, CheckSummary] = {}
@@ -71,6 +72,7 @@ class Workers:
         self._emit = emit
         self._changed = changed
         self._wall_clock = wall_clock
+        self._want_link = want_link
         self._plan = plan
         self._channels: dict[str, trio.CancelScope] = {}
         self.set_plan(plan)
@@ -146,6 +148,10 @@ class Workers:
                         nursery.cancel_scope.cancel()
         if self._channels.get(name) is scope:
             del self._channels[name]
+            # Where the worker died the keeper makes a new channel with its successor; where it lives, we ask.
+            await trio.sleep(RELINK_S)
+            if name in self.by_name and name not in self._channels:
+                self._want_link(name)
 
     async def _tell(self, worker: Worker, stream: trio.SocketStream, channel: trio.CancelScope) -> None:
         """Send the assignment, and again whenever it changes: always the newest one, however slow the worker."""

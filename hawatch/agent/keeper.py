@@ -14,8 +14,10 @@ Whenever core or prober is born, every pair of core and prober of which one is n
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
+import select
 import selectors
 import signal
 import socket
@@ -25,7 +27,7 @@ from dataclasses import dataclass, field
 
 from hawatch.agent.child import CORE, ChildKind, fork_child, wanted_children
 from hawatch.agent.link import leash_pair, receive_leash, send_leash, work_pair
-from hawatch.agent.messages import Adopt, AreYouThere, IAmHere, Link, Reload, Stop, WorkerLost, WorkerStarted
+from hawatch.agent.messages import Adopt, AreYouThere, IAmHere, Link, Reload, Stop, WantLink, WorkerLost, WorkerStarted
 from hawatch.agent.process import describe_end, notify_service_manager
 from hawatch.agent.settings import Settings, now_ns, settings_from_file
 from hawatch.agent.ward import Ask, Command, Kill, Limits, Start, Ward, WardState
@@ -141,6 +143,9 @@ class Keeper:
                 case Adopt(), int(descriptor) if child.kind.name == CORE:
                     self._adopt(settings_from_file(descriptor))
                     gc.freeze()
+                case WantLink(worker=name), None if child.kind.name == CORE:
+                    if name in self._children and name != CORE:
+                        self._connect(child, self._children[name])
                 case message, _:
                     self._kill(child, f"it sent {type(message).__name__}, which is not its to send")
 
@@ -210,7 +215,7 @@ class Keeper:
         except OSError as error:
             ours.close()
             theirs.close()
-            print(f"hawatch keeper: cannot fork {name}: {error.strerror}", file=sys.stderr, flush=True)
+            _say(f"cannot fork {name}: {error.strerror}")
             child.ward.born(0, now_ns())
             child.ward.died(now_ns())
             return
@@ -276,7 +281,7 @@ class Keeper:
             return
         child.reason = f"{child.ward.kill_reason}, {how}" if child.ward.kill_reason else how
         delay_ns = child.ward.died(now)
-        print(f"hawatch keeper: {name} {child.reason}", file=sys.stderr, flush=True)
+        _say(f"{name} {child.reason}")
         if name != CORE:
             self._tell_core(WorkerLost(name, child.reason, child.ward.restarts, delay_ns // NS_PER_MS))
 
@@ -337,6 +342,13 @@ class _both:
     def __exit__(self, *_: object) -> None:
         for end in self._pair:
             end.close()
+
+
+def _say(text: str) -> None:
+    """Write a line to standard error, unless that would wait for whoever reads it."""
+    with contextlib.suppress(OSError, ValueError):
+        if select.select([], [sys.stderr], [], 0)[1]:
+            print(f"hawatch keeper: {text}", file=sys.stderr, flush=True)
 
 
 def _signal(pid: int, number: int) -> None:

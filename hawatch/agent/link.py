@@ -22,6 +22,7 @@ from hawatch.agent.messages import (
     Stop,
     Summary,
     Verdicts,
+    WantLink,
     WorkerLost,
     WorkerStarted,
     WorkMessage,
@@ -32,7 +33,7 @@ LENGTH_BYTES = 4
 DESCRIPTORS_LIMIT = 4
 """Descriptors taken from one leash packet; every message carries at most one."""
 
-AnyLeash = AreYouThere | IAmHere | Link | WorkerLost | WorkerStarted | Reload | Stop | Adopt
+AnyLeash = AreYouThere | IAmHere | Link | WorkerLost | WorkerStarted | Reload | Stop | Adopt | WantLink
 AnyWork = Assign | Verdicts | Summary
 
 _encoder = msgspec.msgpack.Encoder()

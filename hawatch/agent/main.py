@@ -8,7 +8,9 @@ import socket
 from hawatch.agent.core import Legacy, run_core
 from hawatch.agent.keeper import Keeper, Mains
 from hawatch.agent.kernel import LINUX, KernelSource
+from hawatch.agent.limits import raise_file_limit
 from hawatch.agent.memento import make_memento
+from hawatch.agent.output import never_wait_for_output, open_standard_descriptors
 from hawatch.agent.prober import prober_main
 from hawatch.agent.runtime import lock_runtime, make_directory, open_ctl_socket
 from hawatch.agent.settings import Places, Settings, load_settings, wall_ns
@@ -22,6 +24,7 @@ def run_agent(places: Places, node_wanted: str) -> int:
     Raises ConfigError for a configuration with mistakes, KernelError when the kernel lacks what it needs, LocalError
     for a directory, a lock or a socket that is not to be had. Nothing was touched then.
     """
+    open_standard_descriptors()
     settings = load_settings(places, node_wanted)
     if settings.config.leased:
         raise UsageError(
@@ -35,6 +38,8 @@ def run_agent(places: Places, node_wanted: str) -> int:
 def keep(settings: Settings, kernels: KernelSource) -> int:
     """Keep core and probers running by these settings; the core gets its kernel from `kernels`."""
     places = settings.places
+    never_wait_for_output()
+    raise_file_limit(settings.plan)
     lock = lock_runtime(places)
     try:
         make_directory(places.state_dir)

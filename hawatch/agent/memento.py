@@ -41,6 +41,8 @@ class Memento:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._sequence = 0
+        self._encoded: dict[str, tuple[ServiceMemory, msgspec.Raw]] = {}
+        """What was written last, by service: only what has changed since is encoded again."""
 
     def read(self) -> Memory | None:
         """Return what the core before us has left; None when there was none."""
@@ -56,12 +58,19 @@ class Memento:
 
     def write(self, memory: Memory) -> None:
         """Leave this to the next core. Never waits: the file is in memory."""
-        data = _encoder.encode({name: _from_memory(service) for name, service in memory.items()})
+        self._encoded = {name: self._encode(name, service) for name, service in memory.items()}
+        data = _encoder.encode({name: raw for name, (_, raw) in self._encoded.items()})
         if len(data) > SLOT_BYTES - HEADER.size:
             return
         self._sequence += 1
         header = HEADER.pack(self._sequence, len(data), zlib.crc32(data))
         os.pwrite(self._descriptor, header + data, self._sequence % 2 * SLOT_BYTES)
+
+    def _encode(self, name: str, service: ServiceMemory) -> tuple[ServiceMemory, msgspec.Raw]:
+        found = self._encoded.get(name)
+        if found is not None and found[0] is service:
+            return found
+        return service, msgspec.Raw(_encoder.encode(_from_memory(service)))
 
     def _read_slot(self, slot: int) -> tuple[int, bytes] | None:
         header = os.pread(self._descriptor, HEADER.size, slot * SLOT_BYTES)

@@ -73,6 +73,12 @@ class Stop(LeashMessage, frozen=True, tag=True):
     limit_ms: int
 
 
+class WantLink(LeashMessage, frozen=True, tag=True):
+    """Core to keeper: the work channel with a worker broke though both ends live; make a new one."""
+
+    worker: str
+
+
 class Adopt(LeashMessage, frozen=True, tag=True):
     """Core to keeper: a reload was accepted; the attached descriptor is a file with the pickled settings.
 
@@ -120,5 +126,5 @@ class Summary(WorkMessage, frozen=True, tag=True):
     late_ms_max: float
     """Worst delay of a start against its schedule since the last summary."""
     discarded: int
-    """Failures discarded because of a local pause since the last summary."""
+    """Failures discarded since the last summary: in a local pause, or for want of something on this machine."""
     in_flight: int

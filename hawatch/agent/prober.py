@@ -9,7 +9,8 @@ with everything that we know. Without a channel we go on as before. When the lea
 are we.
 
 When this process itself is held up (stopped, starved, or blocked by a plug-in), failures seen then are discarded: they
-tell of us and not of the servers. What succeeded is believed.
+tell of us and not of the servers. So are those of runs for which this machine had no descriptor, memory or local port
+left. What succeeded is believed.
 """
 
 from __future__ import annotations
@@ -204,7 +205,7 @@ class Prober:
         else:
             watched.failures += 1
             watched.last_reason = result.reason
-            if self._is_our_fault(slot, started_ns, finished_ns):
+            if result.inconclusive or self._is_our_fault(slot, started_ns, finished_ns):
                 self.discarded += 1
                 return
         if result.weight is not None:

@@ -27,6 +27,7 @@ from hawatch.faults import (
     deadline_reason,
     exception_reason,
     handshake_reason,
+    is_ours,
 )
 from hawatch.model import NS_PER_S
 from hawatch.net import open_connection
@@ -59,9 +60,9 @@ async def run_probe(probe: Probe, attempt: Attempt) -> Outcome:
         with trio.move_on_after(attempt.timeout_ns / NS_PER_S):
             result = await _look(probe, attempt)
     except Fault as fault:
-        result = down(str(fault))
+        result = Result(ok=False, reason=str(fault), inconclusive=is_ours(fault.__cause__))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a plug-in may raise anything, and must not end us
-        result = down(exception_reason(error))
+        result = Result(ok=False, reason=exception_reason(error), inconclusive=is_ours(error))
         _log_once(probe, error)
     if result is None:
         result = down(deadline_reason(attempt.waiting_for, attempt.timeout_ns))

@@ -43,8 +43,12 @@ def lock_runtime(places: Places) -> int:
             f"an agent (process {holder}) runs in {places.runtime_dir} already; "
             "stop it, or give this one its own --runtime-dir and --state-dir"
         ) from None
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"{os.getpid()}\n".encode())
+    try:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+    except OSError as error:
+        os.close(descriptor)
+        raise LocalError(f"cannot write {places.pid_file}: {error.strerror}") from error
     return descriptor
 
 

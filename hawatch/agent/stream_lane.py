@@ -20,7 +20,7 @@ from errno import EAGAIN, EINPROGRESS
 import trio
 
 from hawatch.agent.runner import boottime_ns
-from hawatch.faults import broken_reason, connect_reason, deadline_reason, exception_reason
+from hawatch.faults import broken_reason, connect_reason, deadline_reason, exception_reason, is_ours
 from hawatch.health.schedule import Slot
 from hawatch.net import numeric_address
 from hawatch.plugin import Conversation, Probe, Receive, Result, Send, down
@@ -147,7 +147,8 @@ class StreamLane:
             if sock is not None:
                 sock.close()
             reason = connect_reason(error) if isinstance(error, OSError) else exception_reason(error)
-            self._done(slot, down(reason), started_ns, boottime_ns())
+            result = Result(ok=False, reason=reason, inconclusive=is_ours(error))
+            self._done(slot, result, started_ns, boottime_ns())
             return None
         talk = _Talk(slot, conversation, sock, started_ns)
         self._talks[sock.fileno()] = talk

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -12,7 +13,7 @@ import msgspec
 from hawatch.control.protocol import REPLY_LIMIT, AnyReply, Done, Refused, Request, decode_reply, encode_line
 from hawatch.errors import HawatchError, PeerError
 
-CONNECT_LIMIT_S = 5.0
+CONNECT_LIMIT_S = 5
 REPLY_WAIT_S = 60.0
 """An agent that says nothing for so long is not there; requests that wait report progress more often."""
 CHUNK_BYTES = 1 << 16
@@ -29,12 +30,16 @@ class Client:
         self._path = path
         self._buffer = bytearray()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.settimeout(CONNECT_LIMIT_S)
+        # Not settimeout: with that, connect does not wait for room in the queue of a core that is born anew.
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", CONNECT_LIMIT_S, 0))
         try:
             self._socket.connect(str(path))
         except PermissionError as error:
             self._socket.close()
             raise NoAgentError(f"you may not open {path}: you are neither root nor in its group") from error
+        except BlockingIOError as error:
+            self._socket.close()
+            raise NoAgentError(f"the agent at {path} takes no new client: too many wait") from error
         except OSError as error:
             self._socket.close()
             raise NoAgentError(f"no agent answers at {path}: {error.strerror or error}") from error

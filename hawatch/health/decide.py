@@ -10,7 +10,9 @@ service it finds the state of each server, then what is to be in the table:
 * no server serves: the sorry server, if it is up itself; else as `on_all_down` says. `keep_last` keeps the servers that
   were the last to serve: a probe may be wrong about all of them, and a client loses nothing by trying.
 
-Nothing is decided about a service as a whole while it has servers that were never looked at.
+Nothing is decided about a service as a whole while it has servers that were never looked at: where none serves yet,
+what the kernel has stays, servers that are down included. So a restart in the midst of an outage empties no service
+and takes no sorry server away, and nobody is told that the service is back.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
+from hawatch.health.seen import Seen, look
 from hawatch.model import (
     Admin,
     CheckState,
@@ -109,51 +112,6 @@ class Decision:
     memory: Memory
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """What is known of one server of a service."""
-
-    plan: ServerPlan
-    health: CheckState
-    admin: Admin
-    reason: str
-    since_wall_ns: int
-    held_until_wall_ns: int
-    weight: int
-    present: Destination | None
-    """The destination as the kernel has it."""
-
-    @property
-    def key(self) -> DestinationKey:
-        return self.plan.destination.key
-
-    @property
-    def serves(self) -> bool:
-        """It gets new connections: it is up, or not looked at yet and in the table already."""
-        if self.admin is not Admin.NONE:
-            return False
-        if self.health is CheckState.UNKNOWN:
-            return self.present is not None and self.present.weight > 0
-        return self.health is CheckState.UP
-
-    @property
-    def state(self) -> ServerState:
-        return _STATES[self.admin, self.health]
-
-
-_STATES = {
-    (Admin.NONE, CheckState.UNKNOWN): ServerState.UNKNOWN,
-    (Admin.NONE, CheckState.UP): ServerState.UP,
-    (Admin.NONE, CheckState.DOWN): ServerState.DOWN,
-    (Admin.DRAINED, CheckState.UNKNOWN): ServerState.DRAINING,
-    (Admin.DRAINED, CheckState.UP): ServerState.DRAINING,
-    (Admin.DRAINED, CheckState.DOWN): ServerState.DOWN,
-    (Admin.DISABLED, CheckState.UNKNOWN): ServerState.DISABLED,
-    (Admin.DISABLED, CheckState.UP): ServerState.DISABLED,
-    (Admin.DISABLED, CheckState.DOWN): ServerState.DISABLED,
-}
-
-
 def decide(plan: Plan, inputs: Inputs, memory: Memory, services: Collection[str] | None = None) -> Decision:
     """Decide about all services, or about those named in `services` only.
 
@@ -192,7 +150,8 @@ def _decide_service(service: ServicePlan, inputs: Inputs, memory: ServiceMemory)
     present = inputs.kernel.get(service.virtual.key)
     there = present.destinations if present else {}
     seen = [_look(service, server, inputs, there) for server in service.servers]
-    serving = frozenset(one.key for one in seen if one.serves)
+    counted = (one for one in seen if not (memory.down and one.health is CheckState.UNKNOWN))
+    serving = frozenset(one.key for one in counted if one.serves)
     undecided = any(one.state is ServerState.UNKNOWN for one in seen)
     all_down = not serving and not undecided and bool(seen)
     sorry = _look(service, service.sorry, inputs, there) if service.sorry else None
@@ -204,6 +163,10 @@ def _decide_service(service: ServicePlan, inputs: Inputs, memory: ServiceMemory)
         extra, words = _when_all_down(service, seen, sorry, last)
         table |= extra
         kept = frozenset(extra)
+    elif not serving and service.on_all_down is not OnAllDown.EMPTY:
+        held = _held(seen, sorry)
+        table |= held
+        kept = frozenset(held)
     status = _service_status(service, seen, serving, words, undecided=undecided)
     return _Outcome(
         TableEntry(service.virtual, table),
@@ -220,28 +183,13 @@ def _decide_service(service: ServicePlan, inputs: Inputs, memory: ServiceMemory)
 
 def _look(
     service: ServicePlan, server: ServerPlan, inputs: Inputs, there: Mapping[DestinationKey, Destination]
-) -> _Seen:
-    """Sum up the checks of a server: one that is down makes it down, one unknown makes it unknown."""
+) -> Seen:
     key = server.destination.key
-    verdicts = [inputs.verdicts.get(check) for check in server.checks]
-    failing = [one for one in verdicts if one is not None and one.state is CheckState.DOWN]
-    unknown = any(one is None or one.state is CheckState.UNKNOWN for one in verdicts)
-    health = CheckState.DOWN if failing else CheckState.UNKNOWN if unknown else CheckState.UP
-    asked = [inputs.weights[check] for check in server.checks if check in inputs.weights]
-    known = failing or [one for one in verdicts if one is not None]
-    return _Seen(
-        plan=server,
-        health=health,
-        admin=inputs.admin.get((service.name, str(key)), Admin.NONE),
-        reason="; ".join(dict.fromkeys(one.reason for one in failing if one.reason)),
-        since_wall_ns=max((one.since_wall_ns for one in known), default=0),
-        held_until_wall_ns=max((one.held_until_wall_ns for one in failing), default=0),
-        weight=min(asked) if asked else server.destination.weight,
-        present=there.get(key),
-    )
+    word = inputs.admin.get((service.name, str(key)), Admin.NONE)
+    return look(server, word, inputs.verdicts, inputs.weights, there.get(key))
 
 
-def _members(service: ServicePlan, seen: Collection[_Seen]) -> dict[DestinationKey, Destination]:
+def _members(service: ServicePlan, seen: Collection[Seen]) -> dict[DestinationKey, Destination]:
     """Return the destinations that the servers' own states call for."""
     table = {}
     for one in seen:
@@ -251,7 +199,7 @@ def _members(service: ServicePlan, seen: Collection[_Seen]) -> dict[DestinationK
     return table
 
 
-def _member(service: ServicePlan, one: _Seen) -> Destination | None:
+def _member(service: ServicePlan, one: Seen) -> Destination | None:
     configured = replace(one.plan.destination, weight=one.weight)
     match one.admin, one.health:
         case Admin.DISABLED, _:
@@ -267,17 +215,28 @@ def _member(service: ServicePlan, one: _Seen) -> Destination | None:
     return configured
 
 
+def _held(seen: Collection[Seen], sorry: Seen | None) -> dict[DestinationKey, Destination]:
+    """Return what stays as the kernel has it while none serves and some were never looked at."""
+    held = {
+        one.key: one.present for one in seen if one.present and (one.admin, one.health) == (Admin.NONE, CheckState.DOWN)
+    }
+    if sorry and sorry.present and sorry.admin is Admin.NONE and sorry.health is not CheckState.DOWN:
+        held[sorry.key] = sorry.present
+    return held
+
+
 def _when_all_down(
-    service: ServicePlan, seen: Collection[_Seen], sorry: _Seen | None, last: frozenset[DestinationKey]
+    service: ServicePlan, seen: Collection[Seen], sorry: Seen | None, last: frozenset[DestinationKey]
 ) -> tuple[dict[DestinationKey, Destination], str]:
     """Return the destinations to put in beside the members, and a clause that says what is done."""
     policy = service.on_all_down
     failed = [one for one in seen if one.admin is Admin.NONE]
     clause = ""
     if policy is OnAllDown.SORRY and sorry is not None:
-        if sorry.health is CheckState.UP or (sorry.health is CheckState.UNKNOWN and sorry.present):
+        why_not = _why_no_sorry(sorry)
+        if not why_not:
             return {sorry.key: sorry.plan.destination}, f"the sorry server {sorry.key} answers"
-        clause = f"the sorry server {sorry.key} is {'down, too' if sorry.reason else 'not probed yet'}; "
+        clause = f"the sorry server {sorry.key} {why_not}; "
         policy = OnAllDown.KEEP_LAST
     if policy is OnAllDown.EMPTY:
         return {}, "it answers nobody, as on_all_down = empty says"
@@ -290,8 +249,17 @@ def _when_all_down(
     return extra, f"{clause}{whom} in the table: {names}"
 
 
+def _why_no_sorry(sorry: Seen) -> str:
+    """Return a clause that says why the sorry server cannot stand in; "" when it can."""
+    if sorry.admin is not Admin.NONE:
+        return f"was {sorry.admin} by an administrator"
+    if sorry.health is CheckState.DOWN:
+        return "is down, too"
+    return "" if sorry.health is CheckState.UP or sorry.present else "is not probed yet"
+
+
 def _service_status(
-    service: ServicePlan, seen: Collection[_Seen], serving: frozenset[DestinationKey], words: str, *, undecided: bool
+    service: ServicePlan, seen: Collection[Seen], serving: frozenset[DestinationKey], words: str, *, undecided: bool
 ) -> ServiceStatus:
     if not seen:
         return ServiceStatus(service.name, "down", "no server is configured")
@@ -306,7 +274,7 @@ def _service_status(
     return ServiceStatus(service.name, "down", f"no server serves ({told}); {words}")
 
 
-def _why_not(one: _Seen) -> str:
+def _why_not(one: Seen) -> str:
     if one.admin is not Admin.NONE:
         return f"was {one.admin} by an administrator"
     return f"is down: {one.reason or 'its probe fails'}"
@@ -314,8 +282,8 @@ def _why_not(one: _Seen) -> str:
 
 def _statuses(
     service: ServicePlan,
-    seen: Collection[_Seen],
-    sorry: _Seen | None,
+    seen: Collection[Seen],
+    sorry: Seen | None,
     table: Mapping[DestinationKey, Destination],
     kept: frozenset[DestinationKey],
 ) -> list[ServerStatus]:
@@ -338,7 +306,7 @@ def _statuses(
     return rows
 
 
-def _reason(one: _Seen, *, kept: bool) -> str:
+def _reason(one: Seen, *, kept: bool) -> str:
     match one.state:
         case ServerState.UP:
             return ""
@@ -356,7 +324,7 @@ def _reason(one: _Seen, *, kept: bool) -> str:
     return f"{reason} (stays in the table because no server is up)" if kept else reason
 
 
-def _server_events(service: ServicePlan, seen: Collection[_Seen], memory: ServiceMemory) -> list[Event]:
+def _server_events(service: ServicePlan, seen: Collection[Seen], memory: ServiceMemory) -> list[Event]:
     events = []
     for one in seen:
         before = memory.states.get(one.key, ServerState.UNKNOWN)
@@ -369,7 +337,7 @@ def _server_events(service: ServicePlan, seen: Collection[_Seen], memory: Servic
     return events
 
 
-def _server_event(name: str, service: ServicePlan, one: _Seen, reason: str, severity: Severity) -> Event:
+def _server_event(name: str, service: ServicePlan, one: Seen, reason: str, severity: Severity) -> Event:
     return Event(
         name,
         reason,
@@ -382,7 +350,7 @@ def _server_event(name: str, service: ServicePlan, one: _Seen, reason: str, seve
 
 
 def _service_events(
-    service: ServicePlan, seen: Collection[_Seen], memory: ServiceMemory, status: ServiceStatus
+    service: ServicePlan, seen: Collection[Seen], memory: ServiceMemory, status: ServiceStatus
 ) -> list[Event]:
     numbers = {"servers": len(seen), "serving": sum(one.serves for one in seen)}
     if status.state == "down" and not memory.down:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hawatch.agent.keeper import Keeper, Mains
 from hawatch.agent.link import receive_leash, send_leash
-from hawatch.agent.messages import Adopt, AreYouThere, IAmHere, Stop
+from hawatch.agent.messages import Adopt, AreYouThere, IAmHere, Stop, WantLink
 from hawatch.agent.settings import Places, Settings, settings_to_file
 from hawatch.config.schema import Config
 from hawatch.model import Check, Plan
@@ -61,12 +61,18 @@ def heard(name: str, descriptor: int) -> None:
         say(name, "heard", channel.recv(100).decode())
 
 
+def want(leash: socket.socket) -> None:
+    send_leash(leash, WantLink("prober"))
+
+
 def order(leash: socket.socket, letter: str) -> None:
     adopted = {
         "p": settings(check("http"), check("outside", plugin=True), node="lvs2"),
         "n": settings(check("http"), node="lvs3"),
         "r": settings(check("ping"), node="lvs4"),
     }
+    if letter == "w":
+        want(leash)
     if letter in adopted:
         descriptor = settings_to_file(adopted[letter])
         send_leash(leash, Adopt(), descriptor)

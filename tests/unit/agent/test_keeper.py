@@ -168,3 +168,9 @@ def test_a_prober_that_needs_another_capability_is_replaced_without_a_word(site:
     said = site.wait_for("prober born", "prober heard core@lvs1")
     assert not [line for line in said if "WorkerLost" in line]
     assert "core@lvs1 got WorkerStarted prober 0" in site.lines[-6:]
+
+
+def test_a_broken_channel_is_made_anew_when_the_core_asks(site: Site) -> None:
+    site.order("w")
+    said = site.wait_for("core@lvs1 got Link prober", "prober heard core@lvs1")
+    assert not [line for line in said if "born" in line]

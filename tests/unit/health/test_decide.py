@@ -83,7 +83,16 @@ def test_what_the_kernel_has_stays_until_a_verdict():
     decision = run(service(), verdicts=verdicts(), kernel=kernel)
     assert decision.wanted[KEY].destinations == {TWO: odd}
     assert decision.events == ()
-    assert weights(run(service(), decision.memory, verdicts=verdicts(UNKNOWN, DOWN), kernel=kernel)) == {}
+    after = run(service(), decision.memory, verdicts=verdicts(UP, DOWN), kernel=kernel)
+    assert weights(after) == {ONE: 10}
+
+
+def test_the_last_one_stays_until_the_others_were_looked_at():
+    kernel = {KEY: TableEntry(VirtualService(KEY), {TWO: Destination(TWO, weight=3)})}
+    held = run(service(), verdicts=verdicts(UNKNOWN, DOWN), kernel=kernel)
+    assert weights(held) == {TWO: 3}
+    empty = service(on_all_down=OnAllDown.EMPTY)
+    assert weights(run(empty, verdicts=verdicts(UNKNOWN, DOWN), kernel=kernel)) == {}
 
 
 def test_a_server_without_a_check_counts_as_up():
@@ -173,6 +182,40 @@ def test_a_sorry_server_that_is_down_is_not_used():
     assert "is down, too" in decision.services[0].reason
 
 
+def test_a_sorry_server_that_an_administrator_disabled_is_not_used():
+    admin = {("http", str(SORRY)): Admin.DISABLED}
+    decision = run(with_sorry(), verdicts=verdicts(DOWN, DOWN, DOWN, sorry=UP), admin=admin)
+    assert weights(decision) == {}
+    assert f"the sorry server {SORRY} was disabled by an administrator" in decision.services[0].reason
+
+
+@pytest.mark.parametrize("plan", [with_sorry(), service(), service(on_all_down=OnAllDown.KEEP_ALL)], ids=repr)
+def test_a_restart_in_an_outage_changes_nothing_and_says_nothing(plan):
+    before = all_down(plan)
+    kernel = before.wanted
+    steps = [(), (DOWN,), (DOWN, DOWN), (DOWN, DOWN, DOWN)]
+    memory = before.memory
+    for states in steps:
+        sorry = UP if len(states) == 3 else UNKNOWN
+        decision = run(plan, memory, verdicts=verdicts(*states, sorry=sorry), kernel=kernel)
+        assert decision.wanted == kernel, states
+        assert not {"service_up", "service_down"} & set(names(decision)), states
+        memory = decision.memory
+    back = run(plan, memory, verdicts=verdicts(UP, DOWN, DOWN, sorry=UP), kernel=kernel)
+    assert weights(back) == {ONE: 10}
+    assert "service_up" in names(back)
+
+
+@pytest.mark.parametrize("plan", [with_sorry(), service(), service(on_all_down=OnAllDown.KEEP_ALL)], ids=repr)
+def test_a_restart_without_memory_in_an_outage_never_empties_the_service(plan):
+    kernel = all_down(plan).wanted
+    memory: Memory = {}
+    for states in [(), (DOWN,), (DOWN, DOWN), (DOWN, DOWN, DOWN)]:
+        decision = run(plan, memory, verdicts=verdicts(*states), kernel=kernel)
+        assert any(weights(decision).values()), states
+        memory, kernel = decision.memory, decision.wanted
+
+
 def test_no_policy_overrules_an_administrator():
     plan = service(on_all_down=OnAllDown.KEEP_ALL)
     admin = {("http", str(ONE)): Admin.DISABLED, ("http", str(TWO)): Admin.DRAINED}
@@ -238,3 +281,6 @@ def test_what_holds_always(steps, policy, on_fail):
         if policy is OnAllDown.KEEP_LAST and served and not any(words) and UNKNOWN not in states[:3]:
             assert any(found.values())
         memory, kernel = decision.memory, dict(decision.wanted)
+        after = run(plan, memory, verdicts=verdicts(), admin=admin, kernel=kernel)
+        assert after.wanted == decision.wanted, "a restart finds nothing to change"
+        assert not {"service_up", "service_down"} & set(names(after))

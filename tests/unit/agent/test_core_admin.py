@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import pytest
+
+from hawatch.agent.core_admin import OUTCOME, Verb, apply_changes, decide_admin, find_servers
+from hawatch.agent.state import AdminState
+from hawatch.errors import RefusedError
+from hawatch.model import (
+    Admin,
+    Destination,
+    DestinationKey,
+    Family,
+    OnAllDown,
+    OnFail,
+    Plan,
+    ServerPlan,
+    ServiceKey,
+    ServicePlan,
+    VirtualService,
+)
+
+
+def service(name: str, *servers: DestinationKey) -> ServicePlan:
+    virtual = VirtualService(ServiceKey(Family.IPV4, "tcp", "192.0.2.110", 80))
+    plans = tuple(ServerPlan(Destination(key), ()) for key in servers)
+    return ServicePlan(name, "web", virtual, plans, None, OnFail.REMOVE, OnAllDown.EMPTY)
+
+
+ONE, TWO, SIX = DestinationKey("192.0.2.1", 80), DestinationKey("192.0.2.1", 81), DestinationKey("2001:db8::1", 80)
+PLAN = Plan((service("http", ONE, TWO), service("six", SIX)), {})
+
+
+@pytest.mark.parametrize(
+    ("service_name", "server", "found"),
+    [
+        ("http", "192.0.2.1:80", [("http", ONE)]),
+        ("http", "192.0.2.1", [("http", ONE), ("http", TWO)]),
+        ("http", "all", [("http", ONE), ("http", TWO)]),
+        ("all", "all", [("http", ONE), ("http", TWO), ("six", SIX)]),
+        ("all", "2001:db8::1", [("six", SIX)]),
+        ("six", "[2001:db8::1]", [("six", SIX)]),
+        ("six", "[2001:db8::1]:80", [("six", SIX)]),
+    ],
+)
+def test_whom_a_command_means(service_name: str, server: str, found: list[tuple[str, DestinationKey]]) -> None:
+    assert [(one.name, key) for one, key in find_servers(PLAN, service_name, server)] == found
+
+
+@pytest.mark.parametrize(
+    ("service_name", "server", "reason"),
+    [
+        ("mail", "all", 'there is no service "mail"; known services: http, six'),
+        ("six", "192.0.2.1", 'there is no server "192.0.2.1" in service "six"; known servers: [2001:db8::1]:80'),
+        ("all", "x", 'there is no server "x" in any service; known servers: 192.0.2.1:80, 192.0.2.1:81, '),
+    ],
+)
+def test_unknown_names_list_the_known_ones(service_name: str, server: str, reason: str) -> None:
+    with pytest.raises(RefusedError) as refusal:
+        find_servers(PLAN, service_name, server)
+    assert str(refusal.value).startswith(reason)
+
+
+@pytest.mark.parametrize("verb", Verb)
+@pytest.mark.parametrize("before", Admin)
+def test_every_word_after_every_other(verb: Verb, before: Admin) -> None:
+    state = AdminState()
+    state.set("six", str(SIX), before)
+    servers = find_servers(PLAN, "six", "all")
+    if (verb, before) not in OUTCOME:
+        assert (verb, before) == (Verb.DRAIN, Admin.DISABLED)
+        with pytest.raises(RefusedError, match="disabled already"):
+            decide_admin(verb, servers, state)
+        return
+    changes, events = decide_admin(verb, servers, state)
+    after = apply_changes(state, changes)
+    assert after.of("six", str(SIX)) is OUTCOME[verb, before]
+    assert state.of("six", str(SIX)) is before
+    changed = OUTCOME[verb, before] is not before
+    assert (len(changes), len(events)) == ((1, 1) if changed else (0, 0))
+
+
+def test_draining_several_leaves_a_disabled_one_alone() -> None:
+    state = AdminState()
+    state.set("http", str(ONE), Admin.DISABLED)
+    changes, events = decide_admin(Verb.DRAIN, find_servers(PLAN, "http", "all"), state)
+    assert [(change.server, change.admin) for change in changes] == [(TWO, Admin.DRAINED)]
+    assert [(event.name, event.server) for event in events] == [("server_drained", str(TWO))]

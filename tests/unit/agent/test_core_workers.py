@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+
+import trio
+import trio.testing
+
+from hawatch.agent.core_workers import RELINK_S, Workers, WorkerState
+from hawatch.agent.link import FrameSplitter, frame, work_pair
+from hawatch.agent.messages import Assign, CheckSummary, Summary, Verdicts, WorkerLost, WorkerStarted
+from hawatch.model import Check, CheckState, Event, Plan, Verdict
+
+UP, DOWN, UNKNOWN = CheckState.UP, CheckState.DOWN, CheckState.UNKNOWN
+
+
+def check(name: str, *, plugin: bool = False) -> Check:
+    return Check(name, "tcp", {}, "192.0.2.1", 80, 10**9, 10**9, 1, 1, plugin=plugin)
+
+
+def plan(*checks: Check) -> Plan:
+    return Plan((), {one.id: one for one in checks})
+
+
+class Site:
+    """Workers, and what they told."""
+
+    def __init__(self, *checks: Check) -> None:
+        self.events: list[str] = []
+        self.changed: list[str] = []
+        self.wanted: list[str] = []
+        self.workers = Workers(plan(*checks), self.emit, self.changed.extend, lambda: 7, self.wanted.append)
+
+    def emit(self, events: Iterable[Event]) -> None:
+        self.events += [event.name for event in events]
+
+
+class Prober:
+    """The other end of a work channel."""
+
+    def __init__(self, end: socket.socket) -> None:
+        end.setblocking(False)
+        self.stream = trio.SocketStream(trio.socket.from_stdlib_socket(end))
+        self._splitter = FrameSplitter()
+
+    async def assigned(self) -> Assign:
+        while True:
+            for message in self._splitter.feed(bytes(await self.stream.receive_some(1 << 16))):
+                assert isinstance(message, Assign)
+                return message
+
+    async def say(self, message: Verdicts | Summary) -> None:
+        await self.stream.send_all(frame(message))
+        await trio.testing.wait_all_tasks_blocked(0.01)
+
+
+def connect(site: Site, nursery: trio.Nursery, name: str = "prober") -> Prober:
+    ours, theirs = work_pair()
+    nursery.start_soon(site.workers.work, name, ours.detach())
+    return Prober(theirs)
+
+
+async def test_the_core_learns_what_the_prober_knows_and_tells_a_new_one(nursery: trio.Nursery) -> None:
+    site = Site(check("a"), check("b"))
+    prober = connect(site, nursery)
+    assert await prober.assigned() == Assign([check("a"), check("b")], [])
+    assert not site.workers.all_complete()
+    known = [Verdict("a", DOWN, "refused", 3), Verdict("b", UP), Verdict("of an earlier plan", UP)]
+    await prober.say(Verdicts(known, complete=True))
+    assert site.workers.all_complete()
+    assert site.workers.verdicts == {"a": known[0], "b": known[1]}
+    assert site.changed == ["a", "b"]
+    await prober.stream.aclose()
+    again = connect(site, nursery)
+    assert await again.assigned() == Assign([check("a"), check("b")], known[:2])
+    await again.stream.aclose()
+
+
+async def test_a_prober_that_knows_nothing_yet_takes_no_verdict_back(nursery: trio.Nursery) -> None:
+    site = Site(check("a"))
+    prober = connect(site, nursery)
+    await prober.say(Verdicts([Verdict("a", UP)], complete=True))
+    await prober.say(Verdicts([Verdict("a", UNKNOWN)], complete=True))
+    assert site.workers.verdicts["a"].state is UP
+    await prober.stream.aclose()
+
+
+async def test_each_prober_has_its_own_checks_and_a_new_plan_is_told(nursery: trio.Nursery) -> None:
+    site = Site(check("a"), check("b", plugin=True))
+    prober, plugins = connect(site, nursery), connect(site, nursery, "prober-plugins")
+    assert [one.id for one in (await prober.assigned()).checks] == ["a"]
+    assert [one.id for one in (await plugins.assigned()).checks] == ["b"]
+    await prober.say(Verdicts([Verdict("a", UP)], complete=True))
+    site.workers.set_plan(plan(check("c")))
+    assert [one.id for one in (await prober.assigned()).checks] == ["c"]
+    assert site.workers.verdicts == {}
+    assert list(site.workers.by_name) == ["core", "prober"]
+    assert await plugins.stream.receive_some(1) == b""
+    for one in (prober, plugins):
+        await one.stream.aclose()
+
+
+async def test_bytes_that_are_no_message_end_the_channel_and_a_new_one_is_asked_for(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    site = Site(check("a"))
+    prober = connect(site, nursery)
+    await prober.assigned()
+    await prober.stream.send_all(b"\0\0\0\1x")
+    assert await prober.stream.receive_some(1) == b""
+    assert site.events == ["worker_lost"]
+    assert site.wanted == []
+    await trio.sleep(2 * RELINK_S)
+    assert site.wanted == ["prober"]
+    await prober.stream.aclose()
+
+
+async def test_summaries_keep_the_last_latency_and_tell_of_weights(nursery: trio.Nursery) -> None:
+    site = Site(check("a"))
+    prober = connect(site, nursery)
+    await prober.say(Summary([CheckSummary("a", 2, 0, 800, "", 5), CheckSummary("x", 1, 0, 1, "")], 1.5, 3, 2))
+    await prober.say(Summary([CheckSummary("a", 2, 2, -1, "refused", 5)], 0.5, 4, 1))
+    assert site.workers.summaries["a"] == CheckSummary("a", 2, 2, 800, "refused", 5)
+    assert site.workers.weights == {"a": 5}
+    assert site.changed == ["a"]
+    await prober.say(Summary([CheckSummary("a", 1, 0, 700, "")], 0.5, 0, 1))
+    assert site.workers.weights == {}
+    assert site.changed == ["a", "a"]
+    worker = site.workers.by_name["prober"]
+    assert (worker.late_ms_max, worker.discarded, worker.in_flight) == (0.5, 7, 1)
+    await prober.stream.aclose()
+
+
+def test_what_the_keeper_tells() -> None:
+    site = Site()
+    workers = site.workers
+    workers.started(WorkerStarted("prober", 11, 0))
+    assert site.events == []
+    workers.lost(WorkerLost("prober", "killed by SIGKILL", 1, 50))
+    worker = workers.by_name["prober"]
+    assert (worker.state, worker.pid, worker.lost_wall_ns) == (WorkerState.LOST, 0, 7)
+    workers.started(WorkerStarted("prober", 12, 1))
+    assert (worker.state, worker.pid, worker.restarts) == (WorkerState.RUNNING, 12, 1)
+    workers.lost(WorkerLost("unheard of", "", 1, 0))
+    assert site.events == ["worker_lost", "worker_restarted"]

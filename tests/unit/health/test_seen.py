@@ -1,0 +1,40 @@
+"""The checks of one server are summed up."""
+
+from __future__ import annotations
+
+import pytest
+
+from hawatch.health.seen import look
+from hawatch.model import (
+    Admin,
+    CheckState,
+    Destination,
+    DestinationKey,
+    ServerPlan,
+    ServerState,
+    Verdict,
+)
+
+SERVER = ServerPlan(Destination(DestinationKey("198.51.100.1", 80), weight=10), ("a", "b"))
+UP, DOWN, UNKNOWN = CheckState.UP, CheckState.DOWN, CheckState.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "state"),
+    [(UP, UP, ServerState.UP), (UP, UNKNOWN, ServerState.UNKNOWN), (UNKNOWN, DOWN, ServerState.DOWN)],
+)
+def test_one_that_is_down_outweighs_one_unknown(a, b, state):
+    seen = look(SERVER, Admin.NONE, {"a": Verdict("a", a), "b": Verdict("b", b)}, {}, None)
+    assert seen.state is state
+    assert seen.serves is (state is ServerState.UP)
+
+
+def test_reasons_are_joined_once_each_and_the_least_weight_counts():
+    verdicts = {"a": Verdict("a", DOWN, "refused", 1), "b": Verdict("b", DOWN, "refused", 2, 9)}
+    seen = look(SERVER, Admin.NONE, verdicts, {"a": 3, "b": 5}, None)
+    assert (seen.reason, seen.since_wall_ns, seen.held_until_wall_ns, seen.weight) == ("refused", 2, 9, 3)
+
+
+def test_unknown_serves_when_the_kernel_has_it_and_no_administrator_took_it_out():
+    assert look(SERVER, Admin.NONE, {}, {}, SERVER.destination).serves
+    assert not look(SERVER, Admin.DRAINED, {}, {}, SERVER.destination).serves

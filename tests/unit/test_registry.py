@@ -1,0 +1,60 @@
+"""Probes by entry point."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hawatch import registry
+from hawatch.errors import ConfigError
+from hawatch.registry import is_built_in, probe_class, probe_entry_points
+
+BUILT_IN = {"dns", "exec", "http", "ping", "pop3", "smtp", "tcp"}
+OUTSIDE = """[hawatch.probes]
+tcp = outside:Better
+broken = outside_that_is_not_there:Probe
+odd = json:JSONDecoder
+"""
+
+
+@pytest.fixture
+def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Install a package with three probes, none of them good."""
+    metadata = tmp_path / "outside-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: outside\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(OUTSIDE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for cached in (registry.probe_entry_points, registry.probe_class):
+        cached.cache_clear()
+    yield
+    for cached in (registry.probe_entry_points, registry.probe_class):
+        cached.cache_clear()
+
+
+def test_the_built_in_ones_are_found() -> None:
+    found = {name for name, entry_point in probe_entry_points().items() if is_built_in(entry_point)}
+    assert found == BUILT_IN
+    assert probe_class("tcp").__name__ == "TcpProbe"
+
+
+@pytest.mark.usefixtures("outside")
+def test_a_built_in_one_cannot_be_replaced() -> None:
+    assert is_built_in(probe_entry_points()["tcp"])
+    assert not is_built_in(probe_entry_points()["odd"])
+
+
+@pytest.mark.usefixtures("outside")
+@pytest.mark.parametrize(
+    ("probe_type", "words"),
+    [
+        ("nonsense", 'no probe of type "nonsense" is installed; there are: broken, dns'),
+        ("broken", 'the probe "broken" .* cannot be loaded: ModuleNotFoundError'),
+        ("odd", 'the probe "odd" .* is no subclass'),
+    ],
+)
+def test_what_cannot_be_had_is_told(probe_type: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        probe_class(probe_type)
