@@ -140,7 +140,9 @@ class Detector:
         link.beat, link.heard_ns = beat, now_ns
         if not link.up:
             link.up = True
-            self.changes.append(LinkChange(health.name, link.address, True, f"{health.name} is heard on {link.address}"))
+            self.changes.append(
+                LinkChange(health.name, link.address, True, f"{health.name} is heard on {link.address}")
+            )
 
     def restarted(self, peer: int) -> None:
         """Forget the numbers of a peer's former boot; its new boot counts from the beginning."""
@@ -174,10 +176,12 @@ class Detector:
         """Change a peer's state as the table says, and say so if people should know."""
         before = health.state
         health.state = TRANSITIONS[before][sign]
-        if health.state is before or PeerState.LATE in (before, health.state) and health.state is not PeerState.DEAD:
+        if health.state is before or (PeerState.LATE in (before, health.state) and health.state is not PeerState.DEAD):
             return
         if health.state is PeerState.DEAD:
-            reason = f"{health.name} is dead on {link_words(len(health.links))} for {in_units(health.silence_ns(now_ns))}"
+            reason = (
+                f"{health.name} is dead on {link_words(len(health.links))} for {in_units(health.silence_ns(now_ns))}"
+            )
         else:
             up = ", ".join(link.address for link in health.links if link.up) or "no link"
             reason = f"{health.name} is heard on {up}"

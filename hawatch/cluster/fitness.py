@@ -35,7 +35,9 @@ class Better:
     reason: str
 
 
-def better(own: int, contenders: Iterable[Contender], prefer: str, *, own_preferred: bool, failback: bool) -> Better | None:
+def better(
+    own: int, contenders: Iterable[Contender], prefer: str, *, own_preferred: bool, failback: bool
+) -> Better | None:
     """Return the highest contender above a director of fitness `own`, or None."""
     assert 0 <= own <= FITNESS_MAX
     own_rank = (own, own_preferred or not failback)

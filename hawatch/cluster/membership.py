@@ -18,8 +18,6 @@ class QuorumMode(StrEnum):
     """Two directors and a gateway that answers pings: best effort."""
     NONE = "none"
     """Two directors and nothing else: best effort."""
-    SINGLE = "single"
-    """One director: it owns everything, without a lease and without a gate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +83,7 @@ def problems(membership: Membership) -> list[str]:
     directors = sum(not member.votes_only for member in membership.members)
     count = len(membership.members)
     if membership.quorum is QuorumMode.WITNESS and (count < 3 or count % 2 == 0):
-        found.append(
-            f'quorum = "witness" needs an odd number of directors and witnesses, 3 or more; there are {count}'
-        )
+        found.append(f'quorum = "witness" needs an odd number of directors and witnesses, 3 or more; there are {count}')
     if membership.quorum in (QuorumMode.GATEWAY, QuorumMode.NONE) and (directors != 2 or count != 2):
         found.append(
             f'quorum = "{membership.quorum}" is for two directors and no witness; there are {directors} directors'

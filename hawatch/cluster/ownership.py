@@ -13,17 +13,11 @@ Invariants
 * The slot in use is never armed anew while it is the only one open.
 * Own end: `end_ns`, counted from the order to arm, is never later than the kernel's.
 
-States: STANDBY waits, CANDIDATE asks, OWNER holds and renews, CLOSING waits for the kernel to confirm the closed
-gate, RELEASED was given away by an administrator, CONFLICT found its own name used by another machine.
-Every way out of OWNER leads through CLOSING.
-
 A gate that a former process of this node left open is *adopted*: until it has surely ended, this director may have
 it renewed but must not release it. Not handled here: freshness of messages (`sessions`), who is alive (`detector`).
 """
 
 from __future__ import annotations
-
-from enum import StrEnum
 
 from hawatch.cluster import candidacy, handover
 from hawatch.cluster.acceptor import Denied, Granted
@@ -41,8 +35,9 @@ from hawatch.cluster.effects import (
 from hawatch.cluster.fitness import HoldDown
 from hawatch.cluster.membership import GroupSettings, QuorumMode
 from hawatch.cluster.parameters import in_units
-from hawatch.cluster.quorum import Phase, Round, lost, won
+from hawatch.cluster.quorum import Phase, Round, lost, unwinnable, won
 from hawatch.cluster.site import Site
+from hawatch.cluster.states import TRANSITIONS, Trigger
 from hawatch.cluster.wire import BY_ADMIN, Claim, Deny, Grant, GroupState, Release, Request, identifier
 from hawatch.model import NS_PER_MS, NS_PER_S, Severity
 
@@ -50,51 +45,10 @@ ANNOUNCE_AFTER_NS = tuple(after * NS_PER_MS for after in (0, 50, 200, 500, 1000)
 ANNOUNCE_EVERY_NS = 30 * NS_PER_S
 HINT_JITTER_NS = (1 * NS_PER_MS, 20 * NS_PER_MS)
 """A candidate comes back this much after a refusal said that the lease would end."""
-
-
-class Trigger(StrEnum):
-    """What moves a group from state to state."""
-
-    ASK = "ask"
-    WON = "won"
-    FAILED = "failed"
-    RENEWED = "renewed"
-    CLOSE = "close"
-    CLOSED = "closed"
-    TIDY = "tidy"
-    PAUSE = "pause"
-    RESUME = "resume"
-    CLASH = "clash"
-    CLEAR = "clear"
-    SOLE = "sole"
-
-
-TRANSITIONS: dict[GroupState, dict[Trigger, GroupState]] = {
-    GroupState.STANDBY: {
-        Trigger.ASK: GroupState.CANDIDATE,
-        Trigger.SOLE: GroupState.OWNER,
-        Trigger.TIDY: GroupState.CLOSING,
-        Trigger.PAUSE: GroupState.RELEASED,
-        Trigger.CLASH: GroupState.CONFLICT,
-    },
-    GroupState.CANDIDATE: {
-        Trigger.WON: GroupState.OWNER,
-        Trigger.FAILED: GroupState.STANDBY,
-    },
-    GroupState.OWNER: {
-        Trigger.RENEWED: GroupState.OWNER,
-        Trigger.CLOSE: GroupState.CLOSING,
-    },
-    GroupState.CLOSING: {
-        Trigger.CLOSED: GroupState.STANDBY,
-    },
-    GroupState.RELEASED: {
-        Trigger.RESUME: GroupState.STANDBY,
-    },
-    GroupState.CONFLICT: {
-        Trigger.CLEAR: GroupState.STANDBY,
-    },
-}
+ASKS_PER_ROUND = 3
+"""A round's request is sent so often while answers are missing; acceptors repeat an answer, they don't extend it."""
+GATE_FAILURES_MAX = 3
+"""An owner whose gate the kernel refuses so often in a row gives up."""
 
 
 class Ownership:
@@ -112,7 +66,9 @@ class Ownership:
         self.number = 0
         self.slot_in_use = adopted_slot
         """The slot that was opened last; None when the gate is known to be closed."""
-        self.adopted_until_ns = now_ns + site.parameters.holder_ns + site.parameters.guard if adopted_slot is not None else 0
+        self.adopted_until_ns = (
+            now_ns + site.parameters.holder_ns + site.parameters.guard if adopted_slot is not None else 0
+        )
         self.end_ns = 0
         self.owner_since_ns = 0
         self.epoch = 0
@@ -121,12 +77,20 @@ class Ownership:
         self.waiting = ""
         self.defer_until_ns = -1
         self.invited = False
+        self.invited_by_admin = False
         self.pinned = False
         self.forced = False
         self.wants_round = False
-        self.evidence = False
+        self.opened = False
+        """The kernel has confirmed gate and addresses since this director became the owner."""
+        self.gate_failures = 0
+        self.lease_end_ns = -1
+        """End of another node's lease as last seen at the own acceptor, and `free_ns` when to ask for it."""
+        self.free_ns = 0
+        self.free_since_ns = -1
         self.probing = 0
         self.answers: dict[str, bool] = {}
+        self.probing_since_ns = -1
         self.hold_down = HoldDown(site.parameters.hold_down_ns)
         self.renewals = self.renewals_failed = self.refusals = self.acquisitions = 0
         self.kept_ns = 0
@@ -135,7 +99,7 @@ class Ownership:
         self.release_flags = 0
         self.release: Release | None = None
         self.release_until_ns = 0
-        self.rival = 0
+        self.announced_ns = -1
         self.evidence_text = ""
         site.commands.append(IpvsSync(self.name, SyncRole.BACKUP))
         if adopted_slot is None:
@@ -152,7 +116,9 @@ class Ownership:
 
     def claim(self) -> Claim:
         """Return what this director says of the group in its heartbeats."""
-        return Claim(self.group, self.state, self.epoch if self.state is GroupState.OWNER else self.epoch_seen)
+        if self.state is GroupState.OWNER:
+            return Claim(self.group, GroupState.OWNER if self.opened else GroupState.CANDIDATE, self.epoch)
+        return Claim(self.group, self.state, self.epoch_seen)
 
     # --- Rounds -------------------------------------------------------------------------------------------
 
@@ -180,13 +146,20 @@ class Ownership:
         epoch = self.epoch if self.state is GroupState.OWNER else max(self.epoch, self.epoch_seen) + 1
         round_.epoch = epoch
         lease_ns = site.parameters.lease_ns
-        site.send(Request(self.group, number, round_.nonce, lease_ns, epoch))
+        self.ask(round_, now_ns)
         reply = site.acceptor.request(site.me, (site.boot, number), self.group, lease_ns, epoch, now_ns)
         if isinstance(reply, Granted):
             self.granted(site.me, Grant(self.group, round_.nonce, reply.epoch), now_ns)
         elif isinstance(reply, Denied):
             denial = Deny(self.group, round_.nonce, reply.reason, reply.holder, reply.remaining_ns, reply.epoch)
             self.denied(site.me, denial, now_ns)
+
+    def ask(self, round_: Round, now_ns: int) -> None:
+        """Send the round's request, for the first time or again."""
+        assert round_.phase is Phase.ASKING
+        round_.asked_ns = now_ns
+        request = Request(self.group, round_.number, round_.nonce, self.site.parameters.lease_ns, round_.epoch)
+        self.site.send(request)
 
     def granted(self, acceptor: int, grant: Grant, now_ns: int) -> None:
         """Count a yes; it counts only for the round that is being asked."""
@@ -213,11 +186,14 @@ class Ownership:
         assert round_.phase is Phase.ASKING
         membership = self.site.membership
         mode, majority = membership.quorum, membership.majority
-        if won(round_, mode, majority, self.site.me, holding=self.state is GroupState.OWNER):
+        count, holding = len(membership.members), self.state is GroupState.OWNER
+        if won(round_, mode, majority, self.site.me, holding=holding):
             self.succeed(round_, now_ns)
-        elif lost(round_, mode, len(membership.members), majority):
+        elif lost(round_, mode, count, majority):
             holder = next(denial.holder for denial in round_.denials.values() if denial.holder)
             self.fail(round_, f"{round_.refusals()} acceptors say that {self.site.name(holder)} has the lease", now_ns)
+        elif not holding and unwinnable(round_, mode, count, majority, self.site.me):
+            self.fail(round_, f"{round_.refusal_words()}", now_ns)
 
     def succeed(self, round_: Round, now_ns: int) -> None:
         """Open the slot of a round that was won, unless its time is over already."""
@@ -228,6 +204,8 @@ class Ownership:
         assert now_ns >= round_.started_ns
         round_.phase = Phase.DONE
         self.round = None
+        if len(round_.grants) >= self.site.membership.majority:
+            self.forced = False
         self.end_ns = end_ns
         self.slot_in_use = round_.slot
         self.site.commands.append(Activate(self.name, round_.slot, round_.number))
@@ -252,22 +230,27 @@ class Ownership:
         self.adopted_until_ns = 0
         self.owner_since_ns = now_ns
         self.acquisitions += 1
-        self.rival, self.release = 0, None
+        self.release, self.opened, self.gate_failures = None, False, 0
+        self.pinned = self.invited_by_admin or round_.forced
         self.move(Trigger.WON, f"{grounds}, {self.waiting or 'no lease was out'}: taking over")
-        self.invited, self.defer_until_ns = False, -1
+        self.invited, self.invited_by_admin, self.defer_until_ns = False, False, -1
+        self.free_since_ns = self.probing_since_ns = -1
         self.open_up(now_ns)
         site.emit("takeover", self.reason, self.name, epoch=self.epoch, grants=len(round_.grants))
 
     def open_up(self, now_ns: int) -> None:
         """Order what an owner needs beside the gate: addresses, announcements, role."""
         assert self.state is GroupState.OWNER
-        single = self.site.membership.quorum is QuorumMode.SINGLE
         self.kept_ns = now_ns
         self.site.commands += [
-            AddAddresses(self.name, 0 if single else self.site.parameters.address_lifetime_ns),
-            Announce(self.name, ANNOUNCE_AFTER_NS, ANNOUNCE_EVERY_NS),
+            AddAddresses(self.name, self.site.parameters.address_lifetime_ns),
+            Announce(self.name, *self.announcing()),
             IpvsSync(self.name, SyncRole.MASTER),
         ]
+
+    def announcing(self) -> tuple[tuple[int, ...], int]:
+        """Return when addresses are announced: after so much each, and then every so often."""
+        return ANNOUNCE_AFTER_NS, ANNOUNCE_EVERY_NS
 
     def keep_addresses(self, now_ns: int) -> None:
         """Refresh the addresses' life twice a lease."""
@@ -291,6 +274,8 @@ class Ownership:
         assert self.state is GroupState.CANDIDATE
         self.move(Trigger.FAILED, f"could not get the lease: {reason}")
         self.waiting = ""
+        if round_.forced:
+            self.forced = False
         self.back_off(round_, now_ns)
         if self.slot_in_use is None:
             self.let_go(0, 0, now_ns)
@@ -299,7 +284,8 @@ class Ownership:
 
     def back_off(self, round_: Round, now_ns: int) -> None:
         """Choose when to ask again: by the hint of a refusal, else at random so that two candidates come apart."""
-        hint_ns, heartbeat_ns = round_.hint_ns(), self.site.parameters.heartbeat_ns
+        membership, heartbeat_ns = self.site.membership, self.site.parameters.heartbeat_ns
+        hint_ns = round_.hint_ns(len(membership.members) - membership.majority)
         assert hint_ns >= 0
         if hint_ns:
             wait_ns = hint_ns + int(self.site.random.uniform(*HINT_JITTER_NS))
@@ -333,7 +319,7 @@ class Ownership:
             self.round.phase = Phase.DONE
             self.round = None
         self.close_ordered_ns = now_ns
-        self.forced = self.pinned = self.wants_round = False
+        self.forced = self.pinned = self.wants_round = self.opened = False
         self.site.commands.append(CloseGate(self.name))
 
     def closed(self, now_ns: int) -> None:
@@ -361,12 +347,50 @@ class Ownership:
         site.send(message)
         self.release, self.release_until_ns = message, now_ns + (site.parameters.lease_ns if successor else 0)
 
+    def idle(self) -> bool:
+        """Return whether nothing of this group is held here: no gate that could be open, no round."""
+        return self.slot_in_use is None and self.round is None and self.state is not GroupState.CLOSING
+
+    def invite(self, now_ns: int, *, by_admin: bool) -> None:
+        """This director is to take the group next, without waiting for its turn."""
+        if self.state is GroupState.STANDBY:
+            self.invited, self.invited_by_admin = True, by_admin
+            self.not_before_ns = min(self.not_before_ns, now_ns)
+            self.defer_until_ns = -1
+
+    def released(self, successor: int, now_ns: int, *, by_admin: bool) -> None:
+        """Another director let the group go, perhaps to this one."""
+        if self.state is not GroupState.STANDBY:
+            return
+        if successor == self.site.me:
+            self.invite(now_ns, by_admin=by_admin)
+        elif successor:
+            self.defer_until_ns = now_ns + self.site.parameters.lease_ns
+        elif self.not_before_ns == self.free_ns:
+            self.not_before_ns = now_ns + int(self.site.random.uniform(*HINT_JITTER_NS))
+
+    def asked_to_hand_over(self, asker: int, successor: int, now_ns: int) -> None:
+        """An administrator asks from another director to move the group."""
+        if self.state is GroupState.OWNER and successor != self.site.me and self.site.hears(successor):
+            reason = f"switched over to {self.site.name(successor)} by an administrator on {self.site.name(asker)}"
+            self.site.emit("switchover", reason, self.name)
+            self.close(reason, now_ns, successor=successor, by_admin=True)
+
     def gate_failed(self, reason: str, now_ns: int) -> None:
         """The kernel refused: a round ends without a request; a close is ordered again later."""
         site = self.site
         site.emit("gate_failed", f"the kernel refused a change of the gate: {reason}", self.name, Severity.CRITICAL)
+        self.gate_failures += 1
         if self.round is not None:
             self.fail(self.round, f"the kernel refused the gate's timer: {reason}", now_ns)
+        if self.state is GroupState.OWNER and self.gate_failures >= GATE_FAILURES_MAX:
+            self.close(f"the kernel refused the gate {self.gate_failures} times: {reason}", now_ns)
+
+    def gate_opened(self) -> None:
+        """The kernel has confirmed the gate and the addresses."""
+        self.gate_failures = 0
+        if self.state is GroupState.OWNER:
+            self.opened = True
 
     def gate_lost(self, now_ns: int) -> None:
         """Somebody removed the gate and it is back, closed: what was armed is gone, so ask anew at once."""
@@ -375,37 +399,53 @@ class Ownership:
         if self.round is not None:
             self.round.phase = Phase.DONE
             self.round = None
-        self.site.emit("gate_restored", "the gate was removed by another program and is back", self.name, Severity.WARNING)
+        self.site.emit(
+            "gate_restored", "the gate was removed by another program and is back", self.name, Severity.WARNING
+        )
         self.start_round(now_ns)
 
     # --- Time ---------------------------------------------------------------------------------------------
 
-    def tick(self, now_ns: int) -> None:
-        """Do what a heartbeat's time asks for."""
+    def beat(self, now_ns: int) -> None:
+        """Do what is due once a heartbeat."""
         match self.state:
             case GroupState.OWNER:
-                self.tick_owner(now_ns)
-            case GroupState.CANDIDATE:
                 self.expire_round(now_ns)
             case GroupState.CLOSING:
-                self.tick_closing(now_ns)
+                self.order_close_again(now_ns)
             case GroupState.RELEASED if self.site.may_own(now_ns):
                 self.move(Trigger.RESUME, "resumed")
             case GroupState.CONFLICT if now_ns >= self.site.clash_until_ns:
                 self.move(Trigger.CLEAR, "its name is its own again")
+        self.wake(now_ns)
+        if self.state is GroupState.OWNER:
+            self.renew(now_ns)
         if self.release is not None and now_ns < self.release_until_ns and self.state is not GroupState.OWNER:
             self.site.send(self.release)
-        candidacy.consider(self, now_ns)
 
-    def tick_owner(self, now_ns: int) -> None:
-        """Renew, or end."""
-        assert self.state is GroupState.OWNER
-        if self.site.membership.quorum is QuorumMode.SINGLE:
-            handover.settle(self, now_ns)
-            return
-        self.expire_round(now_ns)
-        if self.state is GroupState.OWNER and not self.lapse(now_ns) and not handover.settle(self, now_ns):
-            self.renew(now_ns)
+    def wake(self, now_ns: int) -> None:
+        """Look whether anything is due; called after everything that happens."""
+        if self.round is not None:
+            self.expire_round(now_ns)
+            self.ask_again(now_ns)
+        match self.state:
+            case GroupState.OWNER:
+                if not self.lapse(now_ns) and not handover.settle(self, now_ns) and self.wants_round:
+                    self.renew(now_ns)
+            case GroupState.CANDIDATE if not self.site.may_own(now_ns) and self.round is not None:
+                self.fail(self.round, self.site.hindrance(now_ns), now_ns)
+        if self.state is GroupState.STANDBY:
+            candidacy.consider(self, now_ns)
+
+    def ask_again(self, now_ns: int) -> None:
+        """Send the request again when answers are missing: a lost datagram costs a third of a round, not all of it."""
+        round_ = self.round
+        if round_ is not None and round_.phase is Phase.ASKING and now_ns >= self.ask_again_ns(round_):
+            self.ask(round_, now_ns)
+
+    def ask_again_ns(self, round_: Round) -> int:
+        """Return when the request is to be sent again."""
+        return round_.asked_ns + self.site.parameters.round_ns // ASKS_PER_ROUND
 
     def renew(self, now_ns: int) -> None:
         """Start a round if enough acceptors can hear and be heard; else as soon as they answer."""
@@ -423,6 +463,9 @@ class Ownership:
         if round_ is None or now_ns - round_.started_ns < self.site.parameters.round_ns:
             return
         spent = in_units(now_ns - round_.started_ns)
+        if round_.forced and round_.phase is Phase.ASKING:
+            self.succeed(round_, now_ns)
+            return
         if round_.phase is Phase.ARMING:
             reason = f"the kernel has not confirmed the gate's timer in {spent}"
             self.site.emit("lease_late", reason, self.name, Severity.WARNING)
@@ -440,7 +483,7 @@ class Ownership:
         self.site.emit("lease_lost", self.reason, self.name, Severity.CRITICAL, epoch=self.epoch)
         return True
 
-    def tick_closing(self, now_ns: int) -> None:
+    def order_close_again(self, now_ns: int) -> None:
         """Order the gate closed again when the kernel keeps silent."""
         assert self.state is GroupState.CLOSING
         assert self.close_ordered_ns >= 0
@@ -448,13 +491,15 @@ class Ownership:
             self.close_ordered_ns = now_ns
             self.site.commands.append(CloseGate(self.name))
 
-    def deadline_ns(self) -> int:
-        """Return when this group must be looked at apart from the heartbeats; a large number for never."""
-        match self.state:
-            case GroupState.OWNER if self.end_ns:
-                return self.end_ns
-            case GroupState.CANDIDATE if self.round is not None:
-                return self.round.started_ns + self.site.parameters.round_ns
-            case GroupState.STANDBY:
-                return self.not_before_ns
-        return 1 << 62
+    def deadlines_ns(self) -> list[int]:
+        """Return when this group must be looked at apart from the heartbeats; instants that are past don't count."""
+        found = []
+        if self.state is GroupState.OWNER:
+            found.append(self.end_ns)
+        if self.state is GroupState.STANDBY:
+            found.append(self.not_before_ns)
+        if self.round is not None:
+            found.append(self.round.started_ns + self.site.parameters.round_ns)
+            if self.round.phase is Phase.ASKING:
+                found.append(self.ask_again_ns(self.round))
+        return found

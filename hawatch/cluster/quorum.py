@@ -37,6 +37,8 @@ class Round:
     started_ns: int
     """When the slot's timer was ordered: the kernel has started it then or later."""
     phase: Phase = Phase.ARMING
+    asked_ns: int = 0
+    """When the request was sent last."""
     grants: set[int] = field(default_factory=set)
     denials: dict[int, Deny] = field(default_factory=dict)
     epoch: int = 0
@@ -52,15 +54,27 @@ class Round:
         """Count the acceptors that promised the lease to somebody else."""
         return sum(denial.reason == DenyReason.HELD for denial in self.denials.values())
 
-    def hint_ns(self) -> int:
-        """Return the shortest wait that a refusal spoke of, 0 if none did."""
-        return min((denial.remaining_ns for denial in self.denials.values()), default=0)
+    def hint_ns(self, spare: int) -> int:
+        """Return the wait that refusals spoke of, 0 if none did; `spare` acceptors may refuse without harm."""
+        held = [denial.remaining_ns for denial in self.denials.values() if denial.reason == DenyReason.HELD]
+        if held:
+            return min(held)
+        waits = sorted(denial.remaining_ns for denial in self.denials.values())
+        return waits[-1 - spare] if len(waits) > spare else 0
+
+    def refusal_words(self) -> str:
+        """Say why acceptors refused."""
+        words = {
+            DenyReason.HELD: "promised it to another",
+            DenyReason.SILENT: "started lately and must not promise anything yet",
+            DenyReason.TOO_LONG: "accept only a shorter lease",
+        }
+        counts = {reason: sum(denial.reason == reason for denial in self.denials.values()) for reason in words}
+        return ", ".join(f"{count} acceptors {words[reason]}" for reason, count in counts.items() if count)
 
 
 def won(round_: Round, mode: QuorumMode, majority: int, me: int, *, holding: bool) -> bool:
-    """Return whether the answers so far make (or keep) an owner."""
-    if round_.forced:
-        return True
+    """Return whether the answers so far make (or keep) an owner. A forced round also wins by the end of its time."""
     if mode is QuorumMode.WITNESS:
         return len(round_.grants) >= majority
     if me not in round_.grants and not holding:
@@ -71,6 +85,15 @@ def won(round_: Round, mode: QuorumMode, majority: int, me: int, *, holding: boo
 
 def lost(round_: Round, mode: QuorumMode, members: int, majority: int) -> bool:
     """Return whether a majority has become impossible because others have the lease."""
-    if mode is not QuorumMode.WITNESS or round_.forced:
+    if mode is not QuorumMode.WITNESS:
         return False
     return round_.refusals() > members - majority
+
+
+def unwinnable(round_: Round, mode: QuorumMode, members: int, majority: int, me: int) -> bool:
+    """Return whether a candidate's round cannot be won any more, for whatever reasons."""
+    if round_.forced:
+        return False
+    if mode is not QuorumMode.WITNESS:
+        return me in round_.denials
+    return len(round_.denials) > members - majority

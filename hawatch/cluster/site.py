@@ -49,6 +49,11 @@ class PeerReport:
     """When it last answered a fresh nonce."""
     claims: dict[int, PeerClaim] = field(default_factory=dict)
 
+    @property
+    def paused(self) -> bool:
+        """Whether it was given away, or is being stopped."""
+        return bool(self.flags & PAUSED)
+
 
 @dataclass(slots=True)
 class Site:
@@ -119,6 +124,22 @@ class Site:
                 found.append(Contender(node, self.name(node), report.fitness))
         return found
 
+    def hindrance(self, now_ns: int) -> str:
+        """Return why this node may own nothing; "" when it may."""
+        if self.stopping:
+            return "this director is being stopped"
+        if self.paused:
+            return "this director was given away; `hawatch ctl resume` ends that"
+        if now_ns < self.clash_until_ns:
+            return (
+                f"another machine uses the name {self.name(self.me)}: give each node its own name and restart this one"
+            )
+        return ""
+
+    def hears(self, contender: int) -> bool:
+        """Return whether a director could take a group now."""
+        return any(each.node == contender for each in self.contenders())
+
     def may_own(self, now_ns: int) -> bool:
         """Return whether nothing forbids this node to own groups."""
-        return not self.paused and not self.stopping and now_ns >= self.clash_until_ns
+        return not self.hindrance(now_ns)
