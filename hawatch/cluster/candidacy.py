@@ -64,10 +64,10 @@ def stand_aside(group: Ownership, now_ns: int) -> None:
         group.tidy(reason, now_ns)
     elif site.paused:
         group.move(Trigger.PAUSE, reason)
-    elif site.stopping:
-        group.reason = reason
-    else:
+    elif now_ns < site.clash_until_ns:
         group.move(Trigger.CLASH, reason)
+    else:
+        group.reason = reason
 
 
 def held_by_another(group: Ownership, now_ns: int) -> str:
@@ -100,7 +100,8 @@ def held_back(group: Ownership, now_ns: int, *, adopted: bool) -> str:
         settings = group.settings
         own_preferred = settings.prefer == site.name(site.me)
         found = better(site.fitness, site.contenders(), settings.prefer, own_preferred=own_preferred, failback=True)
-        until_ns = group.free_since_ns + DEFER_HEARTBEATS * site.parameters.heartbeat_ns
+        free_ns = max(group.free_since_ns, site.acceptor.silent_until_ns)
+        until_ns = free_ns + DEFER_HEARTBEATS * site.parameters.heartbeat_ns
         if found is not None and now_ns < until_ns:
             group.not_before_ns = until_ns
             return f"{found.reason}, so it comes first"

@@ -291,7 +291,7 @@ class Node:
         site = self.site
         self.beats += 1
         flags = PAUSED if site.paused or site.stopping else 0
-        flags |= READY if site.proven(now_ns) else 0
+        flags |= READY if site.proven(now_ns) and now_ns >= site.gate_broken_until_ns else 0
         flags |= UNABLE if now_ns < site.clash_until_ns else 0
         self.told = self.claims()
         if nonce is not None:
@@ -325,6 +325,8 @@ class Node:
         self.rejections[REJECTIONS[standing]] += 1
         if standing is Standing.UNVERIFIED:
             self.meet(datagram, link, now_ns)
+        elif standing is Standing.OLD_BOOT:
+            self.tell_boot(datagram, now_ns)
         elif standing is Standing.DUPLICATE and datagram.boot == session.boot:
             for message in datagram.messages:
                 self.note_life(datagram.sender, link, message, now_ns)
@@ -343,6 +345,16 @@ class Node:
             if isinstance(message, Ping):
                 self.site.send(Pong(message.nonce, session.boot), sender)
         self.site.send(Ping(self.new_nonce()), sender)
+
+    def tell_boot(self, datagram: Datagram, now_ns: int) -> None:
+        """Answer a boot that is older than the believed one now and then, so that a node whose clock went back learns it."""
+        report = self.site.reports[datagram.sender]
+        if now_ns - report.told_boot_ns < self.site.parameters.heartbeat_ns:
+            return
+        report.told_boot_ns = now_ns
+        for message in datagram.messages:
+            if isinstance(message, Ping):
+                self.site.send(Pong(message.nonce, self.sessions[datagram.sender].boot), datagram.sender)
 
     def note_life(self, sender: int, link: int, message: Message, now_ns: int) -> None:
         """Account a sign of life to its link: a beat, or a witness's answer."""

@@ -47,6 +47,8 @@ HINT_JITTER_NS = (1 * NS_PER_MS, 20 * NS_PER_MS)
 """A candidate comes back this much after a refusal said that the lease would end."""
 ASKS_PER_ROUND = 3
 """A round's request is sent so often while answers are missing; acceptors repeat an answer, they don't extend it."""
+GATE_BROKEN_NS = 30 * NS_PER_S
+"""A director whose gate does not work owns nothing for so long."""
 GATE_FAILURES_MAX = 3
 """An owner whose gate the kernel refuses so often in a row gives up."""
 
@@ -384,7 +386,9 @@ class Ownership:
         if self.round is not None:
             self.fail(self.round, f"the kernel refused the gate's timer: {reason}", now_ns)
         if self.state is GroupState.OWNER and self.gate_failures >= GATE_FAILURES_MAX:
-            self.close(f"the kernel refused the gate {self.gate_failures} times: {reason}", now_ns)
+            site.gate_broken_until_ns = now_ns + GATE_BROKEN_NS
+            words = f"the kernel refused the gate {self.gate_failures} times: {reason}"
+            self.close(words, now_ns, successor=handover.successor(self))
 
     def gate_opened(self) -> None:
         """The kernel has confirmed the gate and the addresses."""
@@ -463,7 +467,7 @@ class Ownership:
         if round_ is None or now_ns - round_.started_ns < self.site.parameters.round_ns:
             return
         spent = in_units(now_ns - round_.started_ns)
-        if round_.forced and round_.phase is Phase.ASKING:
+        if round_.forced and round_.phase is Phase.ASKING and not round_.refusals():
             self.succeed(round_, now_ns)
             return
         if round_.phase is Phase.ARMING:

@@ -93,7 +93,7 @@ def lost(round_: Round, mode: QuorumMode, members: int, majority: int) -> bool:
 def unwinnable(round_: Round, mode: QuorumMode, members: int, majority: int, me: int) -> bool:
     """Return whether a candidate's round cannot be won any more, for whatever reasons."""
     if round_.forced:
-        return False
+        return round_.refusals() > 0
     if mode is not QuorumMode.WITNESS:
         return me in round_.denials
     return len(round_.denials) > members - majority

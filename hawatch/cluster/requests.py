@@ -33,6 +33,8 @@ class Pending:
     deadline_ns: int
     ask_owner: bool = False
     """The groups are another director's to hand over."""
+    forced: bool = False
+    """The groups are to be owned without a majority."""
 
 
 @dataclass(slots=True)
@@ -189,6 +191,7 @@ class Requests:
             group.forced = True
             group.not_before_ns = min(group.not_before_ns, now_ns)
         self.wait_for(command, {group.name: site.me for group in groups}, now_ns)
+        self.pending[-1].forced = True
         return ""
 
     def stop(self, _command: AdminCommand, _groups: list[Ownership], _now_ns: int) -> str:
@@ -218,13 +221,18 @@ class Requests:
                 moved = ", ".join(f"{self.owner_name(name, now_ns)} owns {name}" for name in pending.targets)
                 self.pending.remove(pending)
                 self.answer(pending.request, moved, took_ns, done=True)
-            elif now_ns >= pending.deadline_ns:
+            elif now_ns >= pending.deadline_ns or (pending.forced and self.refused(pending)):
                 reasons = "; ".join(f"{name}: {self.groups[name].reason}" for name in open_targets)
                 self.pending.remove(pending)
                 self.answer(pending.request, f"not done after {in_units(took_ns)}: {reasons}", took_ns, done=False)
         if self.site.stopping and not self.stopped and all(group.idle() for group in self.groups.values()):
             self.stopped = True
             self.site.commands.append(Stopped())
+
+    def refused(self, pending: Pending) -> bool:
+        """Return whether a forced takeover was given up, because somebody has the lease."""
+        groups = [self.groups[name] for name in pending.targets]
+        return any(group.state is GroupState.STANDBY and not group.forced for group in groups)
 
     def moved(self, name: str, target: int, now_ns: int) -> bool:
         """Return whether a group's new owner says that it answers."""

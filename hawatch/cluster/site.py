@@ -47,6 +47,8 @@ class PeerReport:
     flags: int = 0
     proven_ns: int = -1
     """When it last answered a fresh nonce."""
+    told_boot_ns: int = -1 << 62
+    """When an older boot of it was last told which one is believed."""
     claims: dict[int, PeerClaim] = field(default_factory=dict)
 
     @property
@@ -76,6 +78,8 @@ class Site:
     stopping: bool = False
     clash_until_ns: int = 0
     """This node's name is used twice: it owns nothing until then."""
+    gate_broken_until_ns: int = 0
+    """The kernel refused the gate: this node owns nothing until then."""
     outbox: dict[int, list[Message]] = field(default_factory=dict)
     commands: list[Command] = field(default_factory=list)
 
@@ -120,7 +124,8 @@ class Site:
         found = []
         for node in self.directors:
             report = self.reports[node]
-            if report.flags & (READY | PAUSED) == READY and self.alive(node):
+            alive = self.detector.peers[node].state is PeerState.ALIVE
+            if report.flags & (READY | PAUSED) == READY and alive:
                 found.append(Contender(node, self.name(node), report.fitness))
         return found
 
@@ -134,6 +139,8 @@ class Site:
             return (
                 f"another machine uses the name {self.name(self.me)}: give each node its own name and restart this one"
             )
+        if now_ns < self.gate_broken_until_ns:
+            return "the kernel refuses changes of the gate: see nftables; it is tried again within half a minute"
         return ""
 
     def hears(self, contender: int) -> bool:

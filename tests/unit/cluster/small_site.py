@@ -83,7 +83,7 @@ class SmallSite:
         *,
         groups: tuple[GroupSettings, ...] = (),
         seed: int = 1,
-        silent: bool = False,
+        silent: bool = True,
     ) -> None:
         self.now_ns = 1000 * NS_PER_S
         self.random = random.Random(seed)

@@ -17,7 +17,7 @@ R_NS = PARAMETERS.heartbeat_ns
 def settled(quorum: QuorumMode = QuorumMode.WITNESS, **options: object) -> SmallSite:
     site = SmallSite(quorum, **options)  # type: ignore[arg-type]
     took_ns = site.run_until(lambda: site.owned_by("a"))
-    assert took_ns < 3 * T_NS
+    assert took_ns < PARAMETERS.silence_ns + T_NS
     site.run(2 * T_NS)
     assert site.owned_by("a")
     return site
@@ -26,7 +26,7 @@ def settled(quorum: QuorumMode = QuorumMode.WITNESS, **options: object) -> Small
 @pytest.mark.parametrize("quorum", list(QuorumMode))
 @pytest.mark.parametrize("seed", range(5))
 def test_at_boot_the_preferred_director_owns(quorum: QuorumMode, seed: int) -> None:
-    site = SmallSite(quorum, seed=seed, silent=True)
+    site = SmallSite(quorum, seed=seed)
     took_ns = site.run_until(lambda: bool(site.open()))
     assert site.open() == ["a"]
     assert PARAMETERS.silence_ns < took_ns < PARAMETERS.silence_ns + T_NS
@@ -263,8 +263,9 @@ def test_a_gate_that_the_kernel_refuses_is_given_up() -> None:
     for _ in range(3):
         site.give(place, place.life, GateFailed("web", "no memory"))
     assert site.state("a") is GroupState.CLOSING
-    site.run(10 * NS_PER_MS)
-    assert site.open() == []
+    assert site.run_until(lambda: site.owned_by("b")) < 20 * NS_PER_MS
+    site.run(20 * NS_PER_S)
+    assert site.owned_by("b")
 
 
 @pytest.mark.parametrize("quorum", [QuorumMode.GATEWAY, QuorumMode.NONE])
@@ -304,7 +305,7 @@ def test_two_owners_that_meet_become_one(quorum: QuorumMode) -> None:
 
 def test_several_groups_move_apart() -> None:
     site = SmallSite(groups=(GroupSettings("web", "a"), GroupSettings("mail", "b")))
-    site.run(3 * T_NS)
+    site.run(4 * T_NS)
     assert site.open("web") == ["a"]
     assert site.open("mail") == ["b"]
     site.kill("a")
