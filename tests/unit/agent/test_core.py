@@ -96,7 +96,10 @@ class Agent:
             text = b""
             while not text.endswith(b"\n"):
                 text += connection.recv(1 << 16)
-            found: dict[str, Any] = json.loads(text)["data"]
+            answer = json.loads(text)
+            if "data" not in answer:
+                raise ConnectionRefusedError(answer)
+            found: dict[str, Any] = answer["data"]
             return found
 
     def worker(self, name: str) -> dict[str, Any]:
