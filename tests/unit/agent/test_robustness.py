@@ -103,7 +103,17 @@ def test_a_full_disk_for_the_runtime_directory_is_told_at_start(tmp_path: Path) 
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("content", [b"", b'{"version": 1, "servers": [{"ser', b"\0\xff" * 4000, b'{"version": 99}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b'{"version": 1, "servers": [{"ser',
+        b"\0\xff" * 4000,
+        b'{"version": 99}',
+        b'{"servers": [{"service": "\xff", "server": "a", "admin": "drain"}]}',
+        b'{"a":' * 9000,
+    ],
+)
 def test_state_files_that_are_broken(tmp_path: Path, servers: list[Server], content: bytes) -> None:
     state = tmp_path / "state"
     state.mkdir()
@@ -185,7 +195,17 @@ def connect(agent: Agent) -> socket.socket:
     return connection
 
 
-@pytest.mark.parametrize("garbage", [b"\0" * 100 + b"\n", b"\xff\xfe{\n", b'{"command": 1}\n', b"[" * 50_000 + b"\n"])
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\0" * 100 + b"\n",
+        b"\xff\xfe{\n",
+        b'{"command": 1}\n',
+        b"[" * 50_000 + b"\n",
+        b'{"command": "drain", "\xff": 1}\n',
+        b'{"a":' * 9000 + b"\n",
+    ],
+)
 def test_a_client_that_sends_garbage_is_told(agent: Agent, garbage: bytes) -> None:
     with connect(agent) as client:
         client.sendall(garbage)
