@@ -85,6 +85,8 @@ def receive_leash(leash: socket.socket) -> tuple[AnyLeash, int | None] | None:
         _close_all(descriptors)
         return None
     try:
+        if flags & socket.MSG_CTRUNC and not descriptors:
+            raise PeerError("its descriptor is lost: this process may open no more")
         if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or len(descriptors) > 1:
             raise PeerError("a leash packet is too long")
         message = _leash_decoder.decode(packet)

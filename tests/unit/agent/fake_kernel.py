@@ -33,6 +33,8 @@ class FileKernel:
             table: Table = pickle.loads(self.table_file.read_bytes())
         except FileNotFoundError:
             return {}
+        except OSError as error:
+            raise KernelError(str(error)) from error
         return table
 
     def write(self, table: Table) -> None:

@@ -326,6 +326,35 @@ def test_a_prober_that_runs_out_of_files_takes_no_server_out(agent: Agent) -> No
     assert "server_down" in agent.event_names()
 
 
+def test_a_core_that_runs_out_of_files_refuses_what_needs_one(agent: Agent) -> None:
+    pid = agent.worker("core")["pid"]
+    with connect(agent) as client, client.makefile("rwb") as stream:
+        stream.write(b'{"command": "status"}\n')
+        stream.flush()
+        assert b'"kind":"done"' in stream.readline()
+        before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, before[1]))
+        agent.config.write_text(agent.config.read_text().replace("fall = 2", "fall = 3"))
+        for command in (b'"reload"', b'"drain", "service": "all", "server": "all"'):
+            stream.write(b'{"command": ' + command + b"}\n")
+            stream.flush()
+            answer = stream.readline()
+            assert b'"kind":"refused"' in answer
+            assert b"Too many open files" in answer
+        with connect(agent) as waiting:
+            os.kill(agent_pid_of_prober(agent), signal.SIGKILL)
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+            waiting.sendall(b'{"command": "status"}\n')
+            assert b'"kind":"done"' in waiting.recv(65536)
+    works(agent)
+
+
+def agent_pid_of_prober(agent: Agent) -> int:
+    """Return the prober's process id without asking the core."""
+    children = Path(f"/proc/{agent.process.pid}/task/{agent.process.pid}/children").read_text().split()
+    return next(int(pid) for pid in children if "prober" in Path(f"/proc/{pid}/comm").read_text())
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_that_end_it_once_or_twice(agent: Agent, number: signal.Signals) -> None:
     agent.process.send_signal(number)
