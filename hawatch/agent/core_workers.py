@@ -6,7 +6,6 @@ and what it knows; the worker answers with everything that it knows, which wins.
 
 from __future__ import annotations
 
-import contextlib
 import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -140,12 +139,10 @@ class Workers:
             if earlier := self._channels.get(name):
                 earlier.cancel()
             self._channels[name] = scope
-            async with stream:
-                with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                    async with trio.open_nursery() as nursery:
-                        nursery.start_soon(self._tell, worker, stream, nursery.cancel_scope)
-                        await self._hear(worker, stream)
-                        nursery.cancel_scope.cancel()
+            async with stream, trio.open_nursery() as nursery:
+                nursery.start_soon(self._tell, worker, stream, nursery.cancel_scope)
+                await self._hear(worker, stream)
+                nursery.cancel_scope.cancel()
         if self._channels.get(name) is scope:
             del self._channels[name]
             # Where the worker died the keeper makes a new channel with its successor; where it lives, we ask.
@@ -172,10 +169,11 @@ class Workers:
         return Assign(checks, known)
 
     async def _hear(self, worker: Worker, stream: trio.SocketStream) -> None:
+        """Take in what the worker sends until its end of the channel is gone, as it is when the worker dies."""
         splitter = FrameSplitter()
-        while data := await stream.receive_some(READ_BYTES):
+        while data := await _receive(stream):
             try:
-                for message in splitter.feed(bytes(data)):
+                for message in splitter.feed(data):
                     self._take(worker, message)
                     await trio.lowlevel.checkpoint()
             except PeerError as error:
@@ -231,3 +229,11 @@ class Workers:
                     del self.weights[check]
         if changed:
             self._changed(changed)
+
+
+async def _receive(stream: trio.SocketStream) -> bytes:
+    """Return the next bytes; none when the other end is gone, in good order or not."""
+    try:
+        return bytes(await stream.receive_some(READ_BYTES))
+    except trio.BrokenResourceError:
+        return b""

@@ -14,10 +14,8 @@ Whenever core or prober is born, every pair of core and prober of which one is n
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
-import select
 import selectors
 import signal
 import socket
@@ -359,10 +357,8 @@ class _both:
 
 
 def _say(text: str) -> None:
-    """Write a line to standard error, unless that would wait for whoever reads it."""
-    with contextlib.suppress(OSError, ValueError):
-        if select.select([], [sys.stderr], [], 0)[1]:
-            print(f"hawatch keeper: {text}", file=sys.stderr, flush=True)
+    """Write a line to standard error, which never waits (see `hawatch.agent.output`)."""
+    print(f"hawatch keeper: {text}", file=sys.stderr, flush=True)
 
 
 def _signal(pid: int, number: int) -> None:

@@ -96,10 +96,10 @@ class Agent:
             text = b""
             while not text.endswith(b"\n"):
                 text += connection.recv(1 << 16)
-            reply = json.loads(text)
-            if reply["kind"] != "done":
-                raise ConnectionRefusedError(reply["reason"])
-            found: dict[str, Any] = reply["data"]
+            answer = json.loads(text)
+            if "data" not in answer:
+                raise ConnectionRefusedError(answer)
+            found: dict[str, Any] = answer["data"]
             return found
 
     def worker(self, name: str) -> dict[str, Any]:
