@@ -193,7 +193,13 @@ class Core:
                 raise
             self._reload_problem = ""
             if changes:
-                self._adopt(settings, kernels)
+                try:
+                    self._adopt(settings, kernels)
+                except RefusedError as error:
+                    for kernel in kernels:
+                        kernel.close()
+                    self.events.emit([_rejected(error)])
+                    raise
             numbers = {"changes": len(changes)}
             reason = "; ".join(changes[:REASONS_SHOWN_MAX]) or "the file is the same"
             self.events.emit([Event("config_reloaded", reason, numbers=numbers)])
@@ -215,7 +221,10 @@ class Core:
 
     def _adopt(self, settings: Settings, kernels: list[Kernel]) -> None:
         """Make new settings the ones in force. The keeper is told first: the next core is born with them."""
-        descriptor = settings_to_file(settings)
+        try:
+            descriptor = settings_to_file(settings)
+        except OSError as error:
+            raise RefusedError(f"{error.strerror}; nothing was changed") from error
         try:
             if not send_leash(self._leash, Adopt(), descriptor):
                 raise RefusedError("the keeper does not listen; nothing was changed")

@@ -12,7 +12,7 @@ from hawatch.agent.limits import raise_file_limit
 from hawatch.agent.memento import make_memento
 from hawatch.agent.output import never_wait_for_output, open_standard_descriptors
 from hawatch.agent.prober import prober_main
-from hawatch.agent.runtime import lock_runtime, make_directory, open_ctl_socket
+from hawatch.agent.runtime import lock_runtime, lock_state, open_ctl_socket
 from hawatch.agent.settings import Places, Settings, load_settings, wall_ns
 from hawatch.errors import UsageError
 from hawatch.registry import probe_class
@@ -40,9 +40,9 @@ def keep(settings: Settings, kernels: KernelSource) -> int:
     places = settings.places
     never_wait_for_output()
     raise_file_limit(settings.plan)
-    lock = lock_runtime(places)
+    locks = [lock_runtime(places)]
     try:
-        make_directory(places.state_dir)
+        locks.append(lock_state(places))
         for check in settings.plan.checks.values():
             probe_class(check.type)  # imported before the fork
 
@@ -56,4 +56,5 @@ def keep(settings: Settings, kernels: KernelSource) -> int:
         places.ctl_socket.unlink(missing_ok=True)
         return status
     finally:
-        os.close(lock)
+        for lock in locks:
+            os.close(lock)
