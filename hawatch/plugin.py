@@ -17,7 +17,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 RESPONSE_LIMIT_DEFAULT = 1 << 20
 """Bytes that a probe reads from a server at most, unless its options say otherwise."""
@@ -45,6 +45,12 @@ class TlsOptions(Options):
     cert_file: str = Field(default="", description="PEM file with a client certificate")
     key_file: str = Field(default="", description="PEM file with the client certificate's key")
     min_days: int = Field(default=0, ge=0, le=3650, description="least days until the certificate expires; 0: any")
+
+    @model_validator(mode="after")
+    def _days_need_verification(self) -> TlsOptions:
+        if self.min_days and not self.verify:
+            raise ValueError("min_days needs verify = true: an unverified certificate's dates mean nothing")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +142,8 @@ class Probe:
     default_port: ClassVar[int | None] = None
     """Used by `hawatch probe` where no port is given."""
     uses_port: ClassVar[bool] = True
+    port_optional: ClassVar[bool] = False
+    """True where the probe can do without a port: then a service that names none (a firewall mark) is accepted."""
     per_service: ClassVar[bool] = False
     """True where the answer depends on the service, so that the check cannot be shared between services."""
 

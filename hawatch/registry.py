@@ -38,7 +38,7 @@ def probe_class(probe_type: str) -> type[Probe]:
         raise ConfigError(f'no probe of type "{probe_type}" is installed; there are: {known}')
     try:
         loaded = entry_point.load()
-    except Exception as error:  # noqa: BLE001 - an outsider's module may raise anything at import
+    except Exception as error:
         raise ConfigError(f'the probe "{probe_type}" ({entry_point.value}) cannot be loaded: {error!r}') from error
     if not (isinstance(loaded, type) and issubclass(loaded, Probe)):
         raise ConfigError(f'the probe "{probe_type}" ({entry_point.value}) is no subclass of hawatch.plugin.Probe')

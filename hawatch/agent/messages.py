@@ -62,6 +62,25 @@ class WorkerStarted(LeashMessage, frozen=True, tag=True):
     restarts: int
 
 
+class Reload(LeashMessage, frozen=True, tag=True):
+    """Keeper to core: SIGHUP came; read the configuration file again."""
+
+
+class Stop(LeashMessage, frozen=True, tag=True):
+    """Keeper to core: end in good order; at `limit_ms` it is killed."""
+
+    reason: str
+    limit_ms: int
+
+
+class Adopt(LeashMessage, frozen=True, tag=True):
+    """Core to keeper: a reload was accepted; the attached descriptor is a file with the pickled settings.
+
+    The keeper starts or ends workers by it, and the next core is born with it. Sent before the core applies
+    anything, so that a core which dies in the middle is born anew with what it had accepted.
+    """
+
+
 class WorkMessage(msgspec.Struct, frozen=True, tag=True):
     """Base of what passes between core and prober."""
 

@@ -1,0 +1,311 @@
+"""The core: the process that decides, and acts on the kernel.
+
+Theory of operation
+-------------------
+One `Core` object holds the state; independent tasks work on it, and none waits for another:
+
+* the leash: answers the keeper, takes new work channels and what became of the workers;
+* a work channel for each prober: verdicts come in, assignments go out;
+* the table: verdicts and the administrator's words -> wanted table -> difference -> kernel, and a reading of the
+  kernel's table every few seconds;
+* ownership of the groups;
+* the ctl server; the lag meter, which also feeds the service manager's watchdog.
+
+No probe, mail, fsync or plug-in runs here: files are written by threads, and nothing waits for them but the ctl
+command whose answer depends on it. The state is touched by the main thread only.
+
+A task that raises ends the core with a traceback: the keeper starts it anew at once, from what the probers and the
+kernel know. Nothing that it did in the kernel is undone by that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from hawatch.agent.child import CORE
+from hawatch.agent.core_commands import Commands
+from hawatch.agent.core_lag import LagMeter, measure_lag
+from hawatch.agent.core_table import TableKeeper
+from hawatch.agent.core_workers import Workers
+from hawatch.agent.events import EventLog, EventWriter
+from hawatch.agent.kernel import Kernel, KernelSource
+from hawatch.agent.link import receive_leash, send_leash
+from hawatch.agent.memento import Memento
+from hawatch.agent.messages import (
+    Adopt,
+    AreYouThere,
+    IAmHere,
+    LeashMessage,
+    Link,
+    Reload,
+    Stop,
+    WorkerLost,
+    WorkerStarted,
+)
+from hawatch.agent.ownership import Ownership, SingleOwnership
+from hawatch.agent.process import notify_service_manager
+from hawatch.agent.settings import Settings, keep_what_needs_restart, load_settings, settings_to_file, wall_ns
+from hawatch.agent.state import AdminState, load_admin, save_admin
+from hawatch.agent.status import StatusInputs, encode_status
+from hawatch.config.diff import describe_changes
+from hawatch.control.server import ControlServer
+from hawatch.errors import ConfigError, HawatchError, KernelError, RefusedError
+from hawatch.model import Admin, DestinationKey, Event, Plan, ServiceKey, Severity
+
+REASONS_SHOWN_MAX = 20
+"""Changes or mistakes that one event spells out."""
+STOP_EVENTS_S = 1.0
+"""The last events may take so long to be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Legacy:
+    """What all cores of one agent have in common, made by the keeper."""
+
+    memento: int
+    """Descriptor of the file for `Memento`."""
+    started_wall_ns: int
+    """When the agent was started."""
+
+
+class Core:
+    """The state of one core and what ties its tasks together."""
+
+    def __init__(self, settings: Settings, leash: socket.socket, kernels: KernelSource, legacy: Legacy) -> None:
+        self.settings = settings
+        self.events = EventLog(settings.node, wall_ns)
+        self.writer = EventWriter(settings.places.events_file)
+        self.events.listen(self.writer.write)
+        self.ownership: Ownership = SingleOwnership(settings)
+        self.admin, self._admin_problem = load_admin(settings.places.admin_file)
+        self.lag = LagMeter()
+        self.started_wall_ns = legacy.started_wall_ns
+        self._leash = leash
+        self._kernels = kernels
+        self._reload_lock = trio.Lock()
+        self._reload_problem = ""
+        self.stopping = ""
+        self.table = TableKeeper(settings.plan, self.events.emit, Memento(legacy.memento))
+        self.workers = Workers(settings.plan, self.events.emit, self.table.wake, wall_ns)
+
+    # --- life ------------------------------------------------------------------------------------------------
+
+    async def run(self, listener: socket.socket) -> None:
+        """Run until the keeper says stop or is gone."""
+        if self._admin_problem:
+            self.events.emit([Event("state_broken", self._admin_problem, Severity.WARNING)])
+        if self.settings.plan.services:
+            self.table.set_kernel(self._kernels.open(), self._kernels.open())
+        server = ControlServer(Commands(self).handle, _socket_group(self.settings.places.ctl_socket))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._remember_events)
+            nursery.start_soon(self.table.run, self)
+            nursery.start_soon(self.ownership.run, self.events.emit, self.table.wake_all)
+            nursery.start_soon(server.serve, trio.SocketListener(trio.socket.from_stdlib_socket(listener)))
+            nursery.start_soon(measure_lag, self.lag, self._status_line)
+            notify_service_manager(os.environ.get("NOTIFY_SOCKET", ""), "READY=1")
+            await self._obey(nursery)
+            nursery.cancel_scope.cancel()
+        await self._end()
+
+    async def _end(self) -> None:
+        await self.ownership.stop()
+        self.events.emit([Event("agent_stopped", self.stopping or "the keeper is gone")])
+        self.writer.close(STOP_EVENTS_S)
+
+    async def _remember_events(self) -> None:
+        """Take in what earlier processes wrote; a thread reads it."""
+        self.events.put_before(await trio.to_thread.run_sync(self.writer.wait_earlier, abandon_on_cancel=True))
+
+    def _status_line(self) -> str:
+        up_count, count = self.table.count_up()
+        return f"{self.settings.node}: {up_count} of {count} servers up"
+
+    # --- the keeper ------------------------------------------------------------------------------------------
+
+    async def _obey(self, nursery: trio.Nursery) -> None:
+        """Do what the keeper says; return when it says stop or is gone."""
+        while not self.stopping:
+            await trio.lowlevel.wait_readable(self._leash)
+            try:
+                received = receive_leash(self._leash)
+            except BlockingIOError:
+                continue
+            if received is None:
+                return
+            self._obey_one(*received, nursery)
+
+    def _obey_one(self, message: LeashMessage, descriptor: int | None, nursery: trio.Nursery) -> None:
+        match message:
+            case AreYouThere(number=number):
+                send_leash(self._leash, IAmHere(number))
+            case Link(worker=worker) if descriptor is not None:
+                nursery.start_soon(self.workers.work, worker, descriptor)
+            case WorkerLost():
+                self.workers.lost(message)
+            case WorkerStarted():
+                self._worker_started(message)
+            case Reload():
+                nursery.start_soon(self._reload_by_signal)
+            case Stop(reason=reason):
+                self.stopping = reason
+            case _:
+                print(f"hawatch core: the keeper sent {type(message).__name__}", file=sys.stderr, flush=True)
+
+    def _worker_started(self, message: WorkerStarted) -> None:
+        self.workers.started(message)
+        if message.worker == CORE and message.restarts == 0:
+            reason = f"hawatch runs on {self.settings.node} with {len(self.settings.plan.services)} services"
+            self.events.emit([Event("agent_started", reason, numbers={"pid": os.getppid()})])
+
+    # --- reload ----------------------------------------------------------------------------------------------
+
+    async def _reload_by_signal(self) -> None:
+        address = os.environ.get("NOTIFY_SOCKET", "")
+        stamp = f"RELOADING=1\nMONOTONIC_USEC={trio.current_time() * 1e6:.0f}"
+        notify_service_manager(address, stamp)
+        with contextlib.suppress(HawatchError):  # told as an event
+            await self.reload()
+        notify_service_manager(address, "READY=1")
+
+    async def reload(self) -> list[str]:
+        """Apply the configuration file: all of it, or nothing. Return what has changed."""
+        async with self._reload_lock:
+            try:
+                settings, changes, kernels = await trio.to_thread.run_sync(self._prepare_reload)
+            except (ConfigError, KernelError) as error:
+                self._reload_problem = str(error).splitlines()[0]
+                self.events.emit([_rejected(error)])
+                raise
+            self._reload_problem = ""
+            if changes:
+                self._adopt(settings, kernels)
+            numbers = {"changes": len(changes)}
+            reason = "; ".join(changes[:REASONS_SHOWN_MAX]) or "the file is the same"
+            self.events.emit([Event("config_reloaded", reason, numbers=numbers)])
+            return changes
+
+    def _prepare_reload(self) -> tuple[Settings, list[str], list[Kernel]]:
+        """Read the file and open what it needs that is not open yet. Runs in a thread; changes nothing."""
+        new = load_settings(self.settings.places, self.settings.node_wanted)
+        if new.node != self.settings.node:
+            raise ConfigError(f"this node is {self.settings.node} and would be {new.node}: restart the agent")
+        changes = [str(change) for change in describe_changes(self.settings.config, new.config)]
+        settings = keep_what_needs_restart(self.settings, new)
+        kernels: list[Kernel] = []
+        if settings.plan.services:
+            self._kernels.check(settings.plan)
+            if not self.table.has_kernel:
+                kernels = [self._kernels.open(), self._kernels.open()]
+        return settings, changes, kernels
+
+    def _adopt(self, settings: Settings, kernels: list[Kernel]) -> None:
+        """Make new settings the ones in force. The keeper is told first: the next core is born with them."""
+        descriptor = settings_to_file(settings)
+        try:
+            if not send_leash(self._leash, Adopt(), descriptor):
+                raise RefusedError("the keeper does not listen; nothing was changed")
+        finally:
+            os.close(descriptor)
+        self.settings = settings
+        if kernels:
+            self.table.set_kernel(*kernels)
+        self.table.set_plan(settings.plan)
+        self.workers.set_plan(settings.plan)
+        self.ownership.set_settings(settings)
+
+    # --- what the commands need ------------------------------------------------------------------------------
+
+    def plan(self) -> Plan:
+        """Return the plan in force."""
+        return self.settings.plan
+
+    async def set_admin(self, state: AdminState, events: list[Event]) -> None:
+        """Write down what the administrator says, then act on it. Commands take turns."""
+        path = self.settings.places.admin_file
+        try:
+            await trio.to_thread.run_sync(save_admin, path, state.to_file())
+        except OSError as error:
+            reason = f"{path} cannot be written ({error.strerror}): nothing was changed, for it would not survive"
+            raise RefusedError(reason) from error
+        self.admin = state
+        self._admin_problem = ""
+        self.events.emit(events)
+        await self.table.settle({event.service for event in events})
+
+    def admin_words(self) -> Mapping[tuple[str, str], Admin]:
+        """Return what the administrator said, by service and server."""
+        return self.admin.entries()
+
+    def inactive_groups(self) -> frozenset[str]:
+        """Return the groups whose services only their owner keeps in the table, which is not us now."""
+        owned = self.ownership.owned()
+        return frozenset(
+            group.name for group in self.settings.config.group if group.ipvs == "owner" and group.name not in owned
+        )
+
+    async def connections(self, services: Iterable[ServiceKey]) -> Mapping[tuple[ServiceKey, DestinationKey], int]:
+        """Return how many connections each destination of these services has."""
+        return await self.table.connections(services)
+
+    async def status(self) -> bytes:
+        """Return the status as JSON."""
+        return await encode_status(
+            StatusInputs(
+                settings=self.settings,
+                ownership=self.ownership.status(),
+                servers=self.table.servers,
+                services=self.table.services,
+                summaries=self.workers.summaries,
+                workers=list(self.workers.by_name.values()),
+                warnings=self.warnings(),
+                lag=self.lag,
+                started_wall_ns=self.started_wall_ns,
+                now_wall_ns=wall_ns(),
+            )
+        )
+
+    def warnings(self) -> list[str]:
+        """Return what is not as it should be, a sentence each."""
+        found = [self._admin_problem, self.writer.problem, *self.table.problems()]
+        if self._reload_problem:
+            found.append(f"the last reload was refused, the earlier configuration is in force: {self._reload_problem}")
+        return [text for text in [*found, *self.settings.warnings] if text]
+
+
+def _rejected(error: HawatchError) -> Event:
+    lines = str(error).splitlines()
+    more = f"; and {len(lines) - REASONS_SHOWN_MAX} more" if len(lines) > REASONS_SHOWN_MAX else ""
+    reason = "; ".join(lines[:REASONS_SHOWN_MAX]) + more
+    return Event("config_rejected", reason, Severity.WARNING, numbers={"problems": len(lines)})
+
+
+def _socket_group(path: Path) -> Callable[[], int | None]:
+    def group_id() -> int | None:
+        try:
+            return path.stat().st_gid
+        except OSError:
+            return None
+
+    return group_id
+
+
+def run_core(
+    settings: Settings, leash: socket.socket, listener: socket.socket, kernels: KernelSource, legacy: Legacy
+) -> None:
+    """Be the core of an agent: returns when the keeper says stop or is gone."""
+    leash.setblocking(False)
+    listener.setblocking(False)
+
+    async def main() -> None:
+        await Core(settings, leash, kernels, legacy).run(listener)
+
+    trio.run(main)

@@ -1,0 +1,199 @@
+"""What each ctl command does in the core."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+import msgspec
+import trio
+
+from hawatch.agent.core_admin import Change, Verb, apply_changes, decide_admin, find_servers
+from hawatch.agent.events import EventLog, Record
+from hawatch.agent.ownership import Ownership
+from hawatch.agent.state import AdminState
+from hawatch.control import protocol
+from hawatch.control.protocol import Done, EventLine, Progress, Refused, Reply, raw
+from hawatch.control.server import Send
+from hawatch.errors import ConfigError, HawatchError, RefusedError
+from hawatch.model import DestinationKey, Event, Plan, ServiceKey
+
+DRAIN_POLL_S = 0.5
+"""How often the connections of a server that is being drained are counted."""
+PROGRESS_INTERVAL_S = 2.0
+"""Progress is told no more often."""
+HEARTBEAT_S = 20.0
+"""Progress is told no less often, so that the client knows that we are there."""
+FOLLOW_LIMIT = 2000
+"""Events that wait for a follower before it is dropped."""
+
+VERBS: dict[type[protocol.ServerRequest], Verb] = {
+    protocol.Drain: Verb.DRAIN,
+    protocol.Undrain: Verb.UNDRAIN,
+    protocol.Disable: Verb.DISABLE,
+    protocol.Enable: Verb.ENABLE,
+}
+
+
+class Agent(Protocol):
+    """What the commands need of the core."""
+
+    events: EventLog
+    admin: AdminState
+    ownership: Ownership
+
+    def plan(self) -> Plan:
+        """Return the plan in force."""
+
+    async def status(self) -> bytes:
+        """Return the status as JSON."""
+
+    async def set_admin(self, state: AdminState, events: list[Event]) -> None:
+        """Write down what the administrator says, then act on it; raise RefusedError if it cannot be written."""
+
+    async def reload(self) -> list[str]:
+        """Apply the configuration file and return what has changed; raise ConfigError or KernelError."""
+
+    async def connections(self, services: Iterable[ServiceKey]) -> Mapping[tuple[ServiceKey, DestinationKey], int]:
+        """Return how many connections each destination of some services has in the kernel."""
+
+
+class Commands:
+    """Carries out the requests of ctl clients."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._admin_lock = trio.Lock()
+
+    async def handle(self, request: protocol.AnyRequest, send: Send) -> Reply:
+        """Carry out one request and return the final reply."""
+        try:
+            match request:
+                case protocol.Status():
+                    return Done(data=msgspec.Raw(await self._agent.status()))
+                case protocol.Events():
+                    return await self._events(request, send)
+                case protocol.Reload():
+                    return await self._reload()
+                case protocol.Drain() | protocol.Undrain() | protocol.Disable() | protocol.Enable():
+                    return await self._server(request, send)
+                case _:
+                    return await self._ownership(request)
+        except HawatchError as error:
+            return Refused(reason=str(error))
+
+    async def _ownership(
+        self, request: protocol.Switchover | protocol.Takeover | protocol.Giveaway | protocol.Resume
+    ) -> Reply:
+        ownership = self._agent.ownership
+        match request:
+            case protocol.Switchover(group=group, to=to):
+                return Done(data=raw(await ownership.switchover(group, to)))
+            case protocol.Takeover(force=False):
+                raise RefusedError("takeover wants --force: only when the other directors are known to be off")
+            case protocol.Takeover(group=group):
+                return Done(data=raw(await ownership.takeover(group)))
+            case protocol.Giveaway():
+                return Done(data=raw(await ownership.giveaway()))
+            case protocol.Resume():
+                return Done(data=raw(await ownership.resume()))
+
+    async def _reload(self) -> Reply:
+        try:
+            changes = await self._agent.reload()
+        except ConfigError as error:
+            lines = str(error).splitlines()
+            mistakes = f"{len(lines)} mistake{'s' if len(lines) != 1 else ''}"
+            return Refused(reason=f"the configuration has {mistakes}; nothing was changed", problems=lines)
+        return Done(data=raw({"changes": changes, "text": "the configuration is the same; nothing to change"}))
+
+    # --- servers ---------------------------------------------------------------------------------------------
+
+    async def _server(
+        self, request: protocol.Drain | protocol.Undrain | protocol.Disable | protocol.Enable, send: Send
+    ) -> Reply:
+        verb = VERBS[type(request)]
+        async with self._admin_lock:
+            plan, state = self._agent.plan(), self._agent.admin
+            servers = find_servers(plan, request.service, request.server)
+            changes, events = decide_admin(verb, servers, state)
+            if changes:
+                await self._agent.set_admin(apply_changes(state, changes), events)
+        data: dict[str, object] = {"changes": [_change_text(each) for each in changes], "text": _no_change_text(verb)}
+        if isinstance(request, protocol.Drain) and request.wait:
+            keys = {(service.virtual.key, key) for service, key in servers}
+            began = trio.current_time()
+            left = await self._wait_drained(keys, request.timeout_s, send)
+            data["connections"] = left
+            if left:
+                after = f"{request.timeout_s:g} s"
+                return Refused(reason=f"{_connections(left)} left after {after}; the drain goes on")
+            data["waited_s"] = round(trio.current_time() - began, 1)
+            data["changes"] = [*(_change_text(each) for each in changes), "no connection is left"]
+        return Done(data=raw(data))
+
+    async def _wait_drained(self, keys: set[tuple[ServiceKey, DestinationKey]], timeout_s: float, send: Send) -> int:
+        """Wait until the destinations have no connection; return how many are left at the time limit."""
+        told, told_at = -1, 0.0
+        left = 0
+        with trio.move_on_after(timeout_s or float("inf")):
+            while True:
+                counts = await self._agent.connections({service for service, _ in keys})
+                left = sum(count for key, count in counts.items() if key in keys)
+                if left == 0:
+                    return 0
+                now = trio.current_time()
+                changed_at_once = told != left and now - told_at >= PROGRESS_INTERVAL_S
+                if changed_at_once or told < 0 or now - told_at >= HEARTBEAT_S:
+                    await send(Progress(text=f"{_connections(left)} left", data=raw({"connections": left})))
+                    told, told_at = left, now
+                await trio.sleep(DRAIN_POLL_S)
+        return left
+
+    # --- events ----------------------------------------------------------------------------------------------
+
+    async def _events(self, request: protocol.Events, send: Send) -> Reply:
+        sender, receiver = trio.open_memory_channel[Record](FOLLOW_LIMIT)
+        overrun = trio.Event()
+
+        def listen(record: Record) -> None:
+            try:
+                sender.send_nowait(record)
+            except trio.WouldBlock:
+                overrun.set()
+
+        count = max(0, min(request.count, protocol.EVENTS_COUNT_MAX))
+        earlier = self._agent.events.last(count)
+        forget = self._agent.events.listen(listen) if request.follow else _nothing
+        try:
+            for record in earlier:
+                await send(EventLine(data=raw(record)))
+            while request.follow:
+                if overrun.is_set():
+                    return Refused(reason=f"you read too slowly: more than {FOLLOW_LIMIT} events were waiting")
+                await send(EventLine(data=raw(await receiver.receive())))
+        finally:
+            forget()
+        return Done()
+
+
+def _nothing() -> None:
+    """There is nothing to end."""
+
+
+def _change_text(change: Change) -> str:
+    said = str(change.admin) or "back in service"
+    return f"{change.service} {change.server}: {said}"
+
+
+def _no_change_text(verb: Verb) -> str:
+    return {
+        Verb.DRAIN: "drained already",
+        Verb.UNDRAIN: "not drained",
+        Verb.DISABLE: "disabled already",
+        Verb.ENABLE: "not disabled",
+    }[verb]
+
+
+def _connections(count: int) -> str:
+    return f"{count} connection{'s' if count != 1 else ''}"

@@ -1,0 +1,65 @@
+"""The core's own lateness: measured all the time, told to the service manager, shown in status."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable
+
+import trio
+
+from hawatch.agent.process import notify_service_manager
+from hawatch.agent.settings import now_ns
+from hawatch.model import NS_PER_MS, NS_PER_S
+
+MEASURE_INTERVAL_NS = 50 * NS_PER_MS
+WINDOW = 1200
+"""Measurements remembered: a minute."""
+NOTIFY_INTERVAL_NS = NS_PER_S
+
+
+class LagMeter:
+    """How late the core's loop ran what was due, over the last minute."""
+
+    def __init__(self) -> None:
+        self._late_ns: deque[int] = deque(maxlen=WINDOW)
+
+    def note(self, late_ns: int) -> None:
+        """Remember one measurement."""
+        self._late_ns.append(max(0, late_ns))
+
+    def quantile_ms(self, fraction: float) -> float:
+        """Return the lateness that this fraction of the measurements did not exceed; 0.0 without any."""
+        assert 0.0 <= fraction <= 1.0, fraction
+        if not self._late_ns:
+            return 0.0
+        ordered = sorted(self._late_ns)
+        return ordered[min(len(ordered) - 1, int(fraction * len(ordered)))] / NS_PER_MS
+
+    def max_ms(self) -> float:
+        """Return the worst of the last minute."""
+        return max(self._late_ns, default=0) / NS_PER_MS
+
+
+async def measure_lag(meter: LagMeter, status_line: Callable[[], str]) -> None:
+    """Measure until cancelled; feed the service manager's watchdog while the loop runs.
+
+    The watchdog is fed by this loop and by nothing else: a core that cannot decide is not alive.
+    """
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    due_ns = now_ns()
+    notify_at_ns = due_ns
+    told = ""
+    while True:
+        due_ns += MEASURE_INTERVAL_NS
+        wait_ns = due_ns - now_ns()
+        await trio.sleep(max(0, wait_ns) / NS_PER_S)
+        now = now_ns()
+        meter.note(now - due_ns)
+        if now - due_ns > MEASURE_INTERVAL_NS:
+            due_ns = now
+        if now >= notify_at_ns and address:
+            notify_at_ns = now + NOTIFY_INTERVAL_NS
+            line = status_line()
+            notify_service_manager(address, "WATCHDOG=1" if line == told else f"WATCHDOG=1\nSTATUS={line}")
+            told = line

@@ -1,0 +1,227 @@
+"""What the core knows of its workers, and of the servers from them.
+
+A worker's last verdicts stand while it is gone. On each new work channel the core says first what is to be checked
+and what it knows; the worker answers with everything that it knows, which wins.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import msgspec
+import trio
+
+from hawatch.agent.child import CORE, PLUGINS, PROBER, wanted_children
+from hawatch.agent.link import FrameSplitter, frame
+from hawatch.agent.messages import Assign, CheckSummary, Summary, Verdicts, WorkerLost, WorkerStarted
+from hawatch.errors import PeerError
+from hawatch.model import Check, CheckState, Event, Plan, Severity, Verdict
+
+READ_BYTES = 1 << 18
+MESSAGES_PER_SLICE = 1
+"""After so many messages other tasks of the core get their turn."""
+
+
+class WorkerState(StrEnum):
+    """State of a worker as status shows it."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    LOST = "lost"
+
+
+@dataclass(slots=True)
+class Worker:
+    """One process of the agent as the core knows it."""
+
+    name: str
+    state: WorkerState = WorkerState.STARTING
+    pid: int = 0
+    restarts: int = 0
+    reason: str = ""
+    lost_wall_ns: int = 0
+    complete: bool = False
+    """It has told all that it knows since the core was born."""
+    late_ms_max: float = 0.0
+    discarded: int = 0
+    in_flight: int = 0
+    assign: trio.Event = field(default_factory=trio.Event)
+    """Set when it must be told anew what to check."""
+
+
+class Workers:
+    """The workers of one core, the verdicts they gave, and what they told besides."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        emit: Callable[[Iterable[Event]], None],
+        changed: Callable[[Iterable[str]], None],
+        wall_clock: Callable[[], int],
+    ) -> None:
+        self.verdicts: dict[str, Verdict] = {}
+        self.summaries: dict[str, CheckSummary] = {}
+        self.weights: dict[str, int] = {}
+        """Weights that checks asked for."""
+        self.by_name: dict[str, Worker] = {}
+        self._emit = emit
+        self._changed = changed
+        self._wall_clock = wall_clock
+        self._plan = plan
+        self._channels: dict[str, trio.CancelScope] = {}
+        self.set_plan(plan)
+
+    def set_plan(self, plan: Plan) -> None:
+        """Have the workers check what this plan asks; verdicts of checks that it does not have are forgotten."""
+        self._plan = plan
+        self.verdicts = {check: verdict for check, verdict in self.verdicts.items() if check in plan.checks}
+        self.summaries = {check: summary for check, summary in self.summaries.items() if check in plan.checks}
+        self.weights = {check: weight for check, weight in self.weights.items() if check in plan.checks}
+        wanted = wanted_children(plan)
+        for name in wanted:
+            self.by_name.setdefault(name, Worker(name)).assign.set()
+        for name in list(self.by_name):
+            if name not in wanted:
+                del self.by_name[name]
+                if scope := self._channels.pop(name, None):
+                    scope.cancel()
+
+    def all_complete(self) -> bool:
+        """Tell whether every worker that probes has told what it knows."""
+        return all(worker.complete for name, worker in self.by_name.items() if name != CORE)
+
+    # --- what the keeper tells -------------------------------------------------------------------------------
+
+    def lost(self, message: WorkerLost) -> None:
+        """The keeper says that a worker died."""
+        worker = self.by_name.get(message.worker)
+        if worker is None:
+            return
+        worker.state, worker.pid, worker.restarts = WorkerState.LOST, 0, message.restarts
+        worker.reason, worker.lost_wall_ns = message.reason, self._wall_clock()
+        if worker.name == CORE:
+            reason = f"the core before this one ended: {message.reason}; the kernel's tables are as it left them"
+        else:
+            delay = f"in {message.restart_in_ms} ms" if message.restart_in_ms else "at once"
+            reason = f"{worker.name} {message.reason}: its servers keep their last states; it is started again {delay}"
+        numbers = {"restarts": message.restarts, "restart_in_ms": message.restart_in_ms}
+        self._emit([Event("worker_lost", reason, Severity.WARNING, numbers=numbers)])
+
+    def started(self, message: WorkerStarted) -> None:
+        """The keeper says that a worker runs."""
+        worker = self.by_name.setdefault(message.worker, Worker(message.worker))
+        again = worker.state is WorkerState.LOST
+        worker.state, worker.pid, worker.restarts = WorkerState.RUNNING, message.pid, message.restarts
+        worker.reason = ""
+        if again:
+            reason = f"{worker.name} runs again as process {message.pid}"
+            numbers = {"pid": message.pid, "restarts": message.restarts}
+            self._emit([Event("worker_restarted", reason, numbers=numbers)])
+
+    # --- work channels ---------------------------------------------------------------------------------------
+
+    async def work(self, name: str, descriptor: int) -> None:
+        """Talk with a worker over a new work channel until it ends or is replaced."""
+        end = socket.socket(fileno=descriptor)
+        end.setblocking(False)
+        worker = self.by_name.get(name)
+        if worker is None:
+            end.close()
+            return
+        worker.assign.set()
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(end))
+        with trio.CancelScope() as scope:
+            if earlier := self._channels.get(name):
+                earlier.cancel()
+            self._channels[name] = scope
+            async with stream:
+                with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(self._tell, worker, stream, nursery.cancel_scope)
+                        await self._hear(worker, stream)
+                        nursery.cancel_scope.cancel()
+        if self._channels.get(name) is scope:
+            del self._channels[name]
+
+    async def _tell(self, worker: Worker, stream: trio.SocketStream, channel: trio.CancelScope) -> None:
+        """Send the assignment, and again whenever it changes: always the newest one, however slow the worker."""
+        try:
+            while True:
+                await worker.assign.wait()
+                worker.assign = trio.Event()
+                await stream.send_all(frame(self.assignment(worker.name)))
+        except trio.BrokenResourceError:
+            channel.cancel()
+
+    def assignment(self, name: str) -> Assign:
+        """Return what a worker is to check, and what is known of it."""
+        checks: list[Check] = []
+        if name in (PROBER, PLUGINS):
+            checks = [check for check in self._plan.checks.values() if check.plugin is (name == PLUGINS)]
+        known = [self.verdicts[check.id] for check in checks if check.id in self.verdicts]
+        return Assign(checks, known)
+
+    async def _hear(self, worker: Worker, stream: trio.SocketStream) -> None:
+        splitter = FrameSplitter()
+        while data := await stream.receive_some(READ_BYTES):
+            try:
+                for message in splitter.feed(bytes(data)):
+                    self._take(worker, message)
+                    await trio.lowlevel.checkpoint()
+            except PeerError as error:
+                reason = f"{worker.name} sent what is no message: {error}; its channel is closed"
+                self._emit([Event("worker_lost", reason, Severity.WARNING)])
+                return
+
+    def _take(self, worker: Worker, message: Assign | Verdicts | Summary) -> None:
+        match message:
+            case Verdicts():
+                self._take_verdicts(worker, message)
+            case Summary():
+                worker.late_ms_max, worker.discarded = message.late_ms_max, worker.discarded + message.discarded
+                worker.in_flight = message.in_flight
+                self._take_summaries(message.checks)
+            case Assign():
+                raise PeerError("an assignment is the core's to send")
+
+    def _take_verdicts(self, worker: Worker, message: Verdicts) -> None:
+        changed: list[str] = []
+        for verdict in message.verdicts:
+            if verdict.check not in self._plan.checks:
+                continue
+            if verdict.state is CheckState.UNKNOWN and message.complete and self._knows(verdict.check):
+                continue  # told before the assignment with our verdict reached it
+            if self.verdicts.get(verdict.check) != verdict:
+                self.verdicts[verdict.check] = verdict
+                changed.append(verdict.check)
+        news = message.complete and not worker.complete
+        worker.complete = worker.complete or message.complete
+        if changed or news:
+            self._changed(changed)
+
+    def _knows(self, check: str) -> bool:
+        verdict = self.verdicts.get(check)
+        return verdict is not None and verdict.state is not CheckState.UNKNOWN
+
+    def _take_summaries(self, summaries: Iterable[CheckSummary]) -> None:
+        changed: list[str] = []
+        for summary in summaries:
+            check = summary.check
+            if check not in self._plan.checks:
+                continue
+            before = self.summaries.get(check)
+            if summary.latency_us < 0 and before is not None:
+                summary = msgspec.structs.replace(summary, latency_us=before.latency_us)
+            self.summaries[check] = summary
+            if summary.weight != self.weights.get(check, -1):
+                changed.append(check)
+                if summary.weight >= 0:
+                    self.weights[check] = summary.weight
+                else:
+                    del self.weights[check]
+        if changed:
+            self._changed(changed)

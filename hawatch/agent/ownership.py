@@ -1,0 +1,109 @@
+"""Who owns the groups: the seam where leased ownership plugs in.
+
+A single director owns every group for good: there is nobody to share them with, so there is no lease, and its
+addresses are brought up by the system.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+import trio
+
+from hawatch.agent.settings import Settings
+from hawatch.errors import RefusedError
+from hawatch.model import Event
+
+Emit = Callable[[Iterable[Event]], None]
+StatusPart = dict[str, object]
+
+
+class Ownership(Protocol):
+    """What the core asks of whoever decides on ownership."""
+
+    async def run(self, emit: Emit, changed: Callable[[], None]) -> None:
+        """Keep what is owned, until cancelled; call `changed` when `owned` has."""
+
+    def owned(self) -> frozenset[str]:
+        """Return the names of the groups that this director owns now."""
+
+    def set_settings(self, settings: Settings) -> None:
+        """Go on by a new configuration."""
+
+    def status(self) -> Mapping[str, object]:
+        """Return the keys `quorum`, `directors` and `groups` of the status."""
+
+    async def switchover(self, group: str, to: str) -> StatusPart:
+        """Move ownership, and return what came of it; raise RefusedError with the reason why not."""
+
+    async def takeover(self, group: str) -> StatusPart:
+        """Own a group without a majority; raise RefusedError with the reason why not."""
+
+    async def giveaway(self) -> StatusPart:
+        """Give everything away; raise RefusedError with the reason why not."""
+
+    async def resume(self) -> StatusPart:
+        """End a giveaway; raise RefusedError with the reason why not."""
+
+    async def stop(self) -> None:
+        """Let go of everything in good order, at the agent's end."""
+
+
+class SingleOwnership:
+    """A director without another one."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    async def run(self, emit: Emit, changed: Callable[[], None]) -> None:
+        """Do nothing: nothing ever changes."""
+        await trio.sleep_forever()
+
+    def owned(self) -> frozenset[str]:
+        """Return every group."""
+        return frozenset(group.name for group in self._settings.config.group)
+
+    def set_settings(self, settings: Settings) -> None:
+        """Own the groups of a new configuration."""
+        self._settings = settings
+
+    def status(self) -> Mapping[str, object]:
+        """Say that everything is owned, and why."""
+        reason = "a single director owns every group, without a lease"
+        groups = [
+            {
+                "name": group.name,
+                "state": "owner",
+                "owner": self._settings.node,
+                "epoch": 0,
+                "gate": "none",
+                "addresses": [vip.address for vip in group.addresses],
+                "reason": "a single director; its addresses are brought up by the system",
+            }
+            for group in self._settings.config.group
+        ]
+        quorum = {"mode": "none", "held": True, "acceptors": 0, "reachable": 0, "reason": reason}
+        return {"quorum": quorum, "directors": [], "groups": groups}
+
+    async def switchover(self, group: str, to: str) -> StatusPart:
+        """Refuse: nobody could take it."""
+        raise self._refusal("there is no other to switch over to")
+
+    async def takeover(self, group: str) -> StatusPart:
+        """Refuse: it owns everything."""
+        raise self._refusal("it owns every group already")
+
+    async def giveaway(self) -> StatusPart:
+        """Refuse: nobody could take it."""
+        raise self._refusal("there is no other to give to")
+
+    async def resume(self) -> StatusPart:
+        """Refuse: it never gave anything away."""
+        raise self._refusal("nothing was given away")
+
+    async def stop(self) -> None:
+        """Do nothing: the kernel's table stays, and goes on forwarding."""
+
+    def _refusal(self, why: str) -> RefusedError:
+        return RefusedError(f"{self._settings.node} is a single director: {why}")

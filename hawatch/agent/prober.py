@@ -1,0 +1,371 @@
+"""The prober: the process that looks at the servers.
+
+Theory of operation. One task starts what the schedule says is due, a tick at a time; conversations without TLS go to
+the fast lane, everything else runs in a task of its own, of which there are a limited number. Each result is judged
+at once; verdicts that change are told to the core at once, numbers for people every `SUMMARY_S`.
+
+The core may die and come back: on a new work channel it says what is to be checked and what it knows, and we answer
+with everything that we know. Without a channel we go on as before. When the leash breaks, the keeper is gone, and so
+are we.
+
+When this process itself is held up (stopped, starved, or blocked by a plug-in), failures seen then are discarded: they
+tell of us and not of the servers. What succeeded is believed.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from random import Random
+
+import trio
+
+from hawatch.agent.link import FrameSplitter, frame, receive_leash, send_leash
+from hawatch.agent.messages import AreYouThere, Assign, CheckSummary, IAmHere, Link, Summary, Verdicts, WorkMessage
+from hawatch.agent.runner import boottime_ns, is_conversation, run_probe
+from hawatch.agent.stream_lane import StreamLane
+from hawatch.errors import PeerError
+from hawatch.faults import exception_reason
+from hawatch.health.schedule import TICK_NS, Schedule, Slot
+from hawatch.health.verdict import CheckJudge
+from hawatch.model import NS_PER_MS, NS_PER_S, Check, Verdict
+from hawatch.plugin import Attempt, Probe, Result, Target, down
+from hawatch.registry import probe_class
+
+SUMMARY_S = 2.0
+PAUSE_NS = 50 * NS_PER_MS
+"""A wake-up later than this is a pause of ours."""
+PAUSE_SHARE = 4
+"""A pause matters to a run from a quarter of its timeout on."""
+PAUSE_BLAME_NS = NS_PER_S // 4
+"""Failures so soon after a pause are put down to it, beside those of runs that were under way in it."""
+TASKS_LIMIT = 256
+"""Runs at once that need a task of their own; more wait for their next turn."""
+CONVERSATIONS_LIMIT = 8192
+"""Conversations at once on the fast lane."""
+SLEEP_NS_MAX = NS_PER_S
+READ_BYTES = 1 << 20
+QUEUE_LIMIT = 64
+"""Messages to the core that wait while it does not read; then the channel is given up, and a new one tells all."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Watched:
+    """One check with all that belongs to it here."""
+
+    check: Check
+    probe: Probe
+    judge: CheckJudge
+    family: str
+    """What it has in common with the same probe of other addresses."""
+    fast: bool
+    facts: dict[str, int] = field(default_factory=dict)
+    runs: int = 0
+    failures: int = 0
+    latency_us: int = -1
+    last_reason: str = ""
+    weight: int = -1
+
+
+class Prober:
+    """The state of one prober."""
+
+    def __init__(self, salt: str) -> None:
+        self.watched: dict[str, Watched] = {}
+        self.schedule = Schedule(salt, Random())
+        self.lane = StreamLane(self.take)
+        self.lateness_ns_max = 0
+        self.discarded = 0
+        self.tasks = 0
+        self._families: dict[str, dict[str, Watched]] = {}
+        self._changed: dict[str, Verdict] = {}
+        self._wake = trio.Event()
+        self._pause_end_ns = 0
+        self._pause_ns = 0
+        """How long the last pause was."""
+        self._outbox: trio.MemorySendChannel[WorkMessage] | None = None
+
+    # --- assignments -----------------------------------------------------------------------------------------
+
+    def assign(self, checks: Iterable[Check], known: Iterable[Verdict]) -> None:
+        """Run exactly these checks. Verdicts of ours win over `known`."""
+        told = {verdict.check: verdict for verdict in known}
+        now_ns, wall_ns = boottime_ns(), time.time_ns()
+        kept: dict[str, Watched] = {}
+        for check in checks:
+            old = self.watched.get(check.id)
+            if old is not None and (old.check == check or _same_question(old.check, check)):
+                old.check = check
+                old.judge.reschedule(check)
+                kept[check.id] = old
+            else:
+                kept[check.id] = _watch(check, CheckJudge(check, told.get(check.id), now_ns, wall_ns))
+        self.watched = kept
+        self._families = {}
+        for watched in kept.values():
+            self._families.setdefault(watched.family, {})[watched.check.address] = watched
+        self.schedule.assign((one.check for one in kept.values()), now_ns)
+        gc.freeze()
+        self._wake.set()
+
+    def verdicts(self) -> list[Verdict]:
+        """Return everything known."""
+        return [one.judge.verdict for one in self.watched.values()]
+
+    # --- running ---------------------------------------------------------------------------------------------
+
+    async def run(self, nursery: trio.Nursery) -> None:
+        """Start what is due, for ever."""
+        nursery.start_soon(self.lane.run)
+        while True:
+            await self._sleep()
+            now_ns = boottime_ns()
+            due = self.schedule.take_due(now_ns)
+            if due:
+                self._measure_lateness(due, now_ns)
+                self._start(due, nursery)
+            self.lane.poll()
+            self.lane.expire(boottime_ns())
+            self._tell_changes()
+
+    async def _sleep(self) -> None:
+        """Wait for the next tick at which there is something to do, and notice when that came late."""
+        now_ns = boottime_ns()
+        until_ns = now_ns + SLEEP_NS_MAX
+        for candidate_ns in (self.schedule.next_due_ns(), self._next_deadline_ns()):
+            if candidate_ns is not None and candidate_ns < until_ns:
+                until_ns = candidate_ns
+        self._wake = trio.Event()
+        with trio.move_on_after(max(0, until_ns - now_ns) / NS_PER_S):
+            await self._wake.wait()
+        woken_ns = boottime_ns()
+        if woken_ns - until_ns > PAUSE_NS:
+            self._pause_end_ns = woken_ns
+            self._pause_ns = woken_ns - until_ns
+
+    def _next_deadline_ns(self) -> int | None:
+        deadline_ns = self.lane.next_deadline_ns()
+        return None if deadline_ns is None else -(-deadline_ns // TICK_NS) * TICK_NS
+
+    def _measure_lateness(self, due: list[Slot], now_ns: int) -> None:
+        self.lateness_ns_max = max(self.lateness_ns_max, max(slot.late_ns for slot in due))
+
+    def _start(self, due: list[Slot], nursery: trio.Nursery) -> None:
+        fast: list[tuple[Slot, Probe]] = []
+        room = CONVERSATIONS_LIMIT - len(self.lane)
+        for slot in due:
+            watched = self.watched.get(slot.check.id)
+            if watched is None:
+                slot.running = False
+            elif watched.fast and len(fast) < room:
+                fast.append((slot, watched.probe))
+            elif not watched.fast and self.tasks < TASKS_LIMIT:
+                self.tasks += 1
+                nursery.start_soon(self._run_task, slot, watched)
+            else:
+                slot.running = False
+                self.schedule.skipped += 1
+        if fast:
+            self.lane.start(fast)
+
+    async def _run_task(self, slot: Slot, watched: Watched) -> None:
+        siblings = {
+            address: other.facts
+            for address, other in self._families.get(watched.family, {}).items()
+            if other is not watched and other.facts
+        }
+        try:
+            outcome = await run_probe(watched.probe, Attempt(slot.check.timeout_ns, siblings))
+        finally:
+            self.tasks -= 1
+        self.take(slot, outcome.result, outcome.started_ns, outcome.finished_ns)
+        self._wake.set()
+
+    # --- results ---------------------------------------------------------------------------------------------
+
+    def take(self, slot: Slot, result: Result, started_ns: int, finished_ns: int) -> None:
+        """Judge one result."""
+        slot.running = False
+        watched = self.watched.get(slot.check.id)
+        if watched is None:
+            return
+        watched.runs += 1
+        if result.ok:
+            watched.latency_us = (finished_ns - started_ns) // 1000
+            watched.last_reason = ""
+            watched.facts = dict(result.facts)
+        else:
+            watched.failures += 1
+            watched.last_reason = result.reason
+            if self._is_our_fault(slot, started_ns, finished_ns):
+                self.discarded += 1
+                return
+        if result.weight is not None:
+            watched.weight = result.weight
+        verdict = watched.judge.take(
+            ok=result.ok, reason=result.reason or "the probe gave no reason", now_ns=finished_ns, wall_ns=time.time_ns()
+        )
+        if verdict is not None:
+            if not self._changed:
+                self._wake.set()
+            self._changed[verdict.check] = verdict
+
+    def _is_our_fault(self, slot: Slot, started_ns: int, finished_ns: int) -> bool:
+        """Tell whether a failure may come of our own pause: it was under way in it, or its time-out came late."""
+        enough_ns = max(PAUSE_NS, slot.check.timeout_ns // PAUSE_SHARE)
+        in_pause = started_ns <= self._pause_end_ns and finished_ns < self._pause_end_ns + PAUSE_BLAME_NS
+        if in_pause and self._pause_ns > enough_ns:
+            return True
+        return finished_ns - started_ns - slot.check.timeout_ns > enough_ns
+
+    # --- telling the core ------------------------------------------------------------------------------------
+
+    def _tell_changes(self) -> None:
+        if self._changed and self._outbox is not None:
+            self._send(Verdicts(list(self._changed.values())))
+        self._changed.clear()
+
+    def _send(self, message: WorkMessage) -> None:
+        if self._outbox is None:
+            return
+        try:
+            self._outbox.send_nowait(message)
+        except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
+            self._outbox.close()
+            self._outbox = None
+
+    def summary(self) -> Summary:
+        """Return the numbers since the last summary, and begin anew."""
+        rows = [
+            CheckSummary(one.check.id, one.runs, one.failures, one.latency_us, one.last_reason, one.weight)
+            for one in self.watched.values()
+            if one.runs
+        ]
+        for one in self.watched.values():
+            one.runs = one.failures = 0
+        message = Summary(rows, self.lateness_ns_max / NS_PER_MS, self.discarded, self.tasks + len(self.lane))
+        self.lateness_ns_max = self.discarded = 0
+        return message
+
+    async def summarize(self) -> None:
+        """Send a summary every now and then."""
+        while True:
+            await trio.sleep(SUMMARY_S)
+            self._send(self.summary())
+
+    async def work(self, end: socket.socket) -> None:
+        """Speak with the core over a new work channel, until it ends."""
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(end))
+        outbox, inbox = trio.open_memory_channel[WorkMessage](QUEUE_LIMIT)
+        earlier, self._outbox = self._outbox, outbox
+        if earlier is not None:
+            earlier.close()
+        async with stream, inbox:
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_forward, inbox, stream, nursery.cancel_scope)
+                    await self._listen(stream)
+                    nursery.cancel_scope.cancel()
+            except* (trio.BrokenResourceError, trio.ClosedResourceError, PeerError) as errors:
+                logger.warning("the channel to the core is closed: %s", errors.exceptions[0])
+        if self._outbox is outbox:
+            self._outbox = None
+
+    async def _listen(self, stream: trio.SocketStream) -> None:
+        splitter = FrameSplitter()
+        while data := await stream.receive_some(READ_BYTES):
+            for message in splitter.feed(bytes(data)):
+                if not isinstance(message, Assign):
+                    raise PeerError(f"the core sent {type(message).__name__}")
+                self.assign(message.checks, message.known)
+                self._changed.clear()
+                self._send(Verdicts(self.verdicts(), complete=True))
+
+
+async def _forward(
+    inbox: trio.MemoryReceiveChannel[WorkMessage], stream: trio.SocketStream, channel: trio.CancelScope
+) -> None:
+    try:
+        async for message in inbox:
+            await stream.send_all(frame(message))
+    except trio.BrokenResourceError:
+        pass
+    channel.cancel()
+
+
+def _same_question(one: Check, other: Check) -> bool:
+    return (one.type, one.options, one.address, one.port) == (other.type, other.options, other.address, other.port)
+
+
+def _watch(check: Check, judge: CheckJudge) -> Watched:
+    """Make a check's probe; one that cannot be made is a probe that always fails and says why."""
+    target = Target(check.address, check.port, check.service, check.group)
+    probe: Probe
+    try:
+        kind = probe_class(check.type)
+        probe = kind(kind.options_type.model_validate(dict(check.options)), target)
+        fast = is_conversation(probe) and probe.tls_mode() == "none"
+    except Exception as error:
+        logger.exception("the probe %s of %s cannot be made", check.type, check.address)
+        probe, fast = _Unmade(exception_reason(error), target), False
+    family = f"{check.type} {check.port} {check.service} {sorted(check.options.items(), key=str)}"
+    return Watched(check, probe, judge, family, fast)
+
+
+class _Unmade(Probe):
+    """Stands in for a probe that could not be made."""
+
+    def __init__(self, reason: str, target: Target) -> None:
+        super().__init__(self.options_type(), target)
+        self._reason = reason
+
+    async def run(self, attempt: Attempt) -> Result:
+        """Say why there is no probe."""
+        return down(self._reason)
+
+
+async def _obey(leash: socket.socket, prober: Prober, nursery: trio.Nursery) -> None:
+    """Answer the keeper and take new work channels; return when the keeper is gone."""
+    while True:
+        await trio.lowlevel.wait_readable(leash)
+        try:
+            received = receive_leash(leash)
+        except BlockingIOError:
+            continue
+        if received is None:
+            return
+        message, descriptor = received
+        match message:
+            case AreYouThere(number=number):
+                send_leash(leash, IAmHere(number))
+            case Link() if descriptor is not None:
+                end = socket.socket(fileno=descriptor)
+                end.setblocking(False)
+                nursery.start_soon(prober.work, end)
+            case _:
+                logger.warning("the keeper sent %s", type(message).__name__)
+
+
+def prober_main(leash: socket.socket, name: str) -> None:
+    """Be a prober: returns when the keeper is gone."""
+    leash.setblocking(False)
+    logging.basicConfig(format=f"hawatch {name}: %(message)s", level=logging.INFO)
+    gc.collect()
+    gc.freeze()
+
+    async def main() -> None:
+        prober = Prober(f"{socket.gethostname()} {os.uname().nodename}")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(prober.run, nursery)
+            nursery.start_soon(prober.summarize)
+            await _obey(leash, prober, nursery)
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)

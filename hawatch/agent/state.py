@@ -1,0 +1,113 @@
+"""What an administrator said, kept in one small file: it survives restarts of the agent and of the machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from hawatch.model import Admin
+
+VERSION = 1
+SIZE_LIMIT = 16 << 20
+
+
+class AdminEntry(msgspec.Struct, frozen=True):
+    """What was said of one server of one service."""
+
+    service: str
+    server: str
+    """Address and port: "192.168.1.1:80" or "[fd00::1]:80"."""
+    admin: Admin
+
+
+class AdminFile(msgspec.Struct, frozen=True):
+    """The file as it is written."""
+
+    version: int = VERSION
+    servers: list[AdminEntry] = []
+    gaveaway: bool = False
+
+
+class AdminState:
+    """The words of the administrator, by service and server. Entries of unknown servers are kept: a file with a
+    server left out by mistake must not end its drain.
+    """
+
+    def __init__(self, file: AdminFile = AdminFile()) -> None:  # noqa: B008 - frozen
+        self.gaveaway = file.gaveaway
+        self._servers = {(entry.service, entry.server): entry.admin for entry in file.servers}
+
+    def of(self, service: str, server: str) -> Admin:
+        """Return what was said of a server."""
+        return self._servers.get((service, server), Admin.NONE)
+
+    def set(self, service: str, server: str, admin: Admin) -> None:
+        """Note what is said of a server; in memory only."""
+        if admin is Admin.NONE:
+            self._servers.pop((service, server), None)
+        else:
+            self._servers[service, server] = admin
+
+    def entries(self) -> Mapping[tuple[str, str], Admin]:
+        """Return everything that was said, by service and server."""
+        return self._servers
+
+    def to_file(self) -> AdminFile:
+        """Return what is to be written."""
+        servers = [AdminEntry(service, server, admin) for (service, server), admin in sorted(self._servers.items())]
+        return AdminFile(servers=servers, gaveaway=self.gaveaway)
+
+
+def load_admin(path: Path) -> tuple[AdminState, str]:
+    """Return the state in the file, and a sentence about what is wrong with it, "" when nothing is.
+
+    A file that cannot be understood is kept as `.broken`, and the state is empty.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read(SIZE_LIMIT + 1)
+    except FileNotFoundError:
+        return AdminState(), ""
+    except OSError as error:
+        return AdminState(), f"{path} cannot be read ({error.strerror}): nothing counts as drained or disabled"
+    try:
+        if len(data) > SIZE_LIMIT:
+            raise msgspec.DecodeError(f"longer than {SIZE_LIMIT} bytes")
+        decoded = msgspec.json.decode(data, type=AdminFile)
+        if decoded.version != VERSION:
+            raise msgspec.DecodeError(f"version {decoded.version}, wanted {VERSION}")
+    except msgspec.DecodeError as error:
+        aside = path.with_name(path.name + ".broken")
+        with contextlib.suppress(OSError):
+            path.replace(aside)
+        return AdminState(), f"{path} is broken ({error}): nothing counts as drained or disabled; it is kept as {aside}"
+    return AdminState(decoded), ""
+
+
+def save_admin(path: Path, file: AdminFile) -> None:
+    """Write the file so that it is there whole, or as it was, whatever happens. Waits for the disk.
+
+    Raises OSError when it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = msgspec.json.format(msgspec.json.encode(file)) + b"\n"
+    scratch = path.with_name(path.name + ".new")
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+    try:
+        with os.fdopen(descriptor, "wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+        scratch.replace(path)
+    except OSError:
+        scratch.unlink(missing_ok=True)
+        raise
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

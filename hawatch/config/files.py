@@ -1,0 +1,60 @@
+"""The other files that a configuration names: there, readable, and nobody else's to read. Has effects: it looks."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+
+from hawatch.config.positions import Path
+from hawatch.config.problems import Finding
+from hawatch.config.schema import Config
+
+OTHERS_BITS = 0o077
+
+
+@dataclass(frozen=True, slots=True)
+class FileFinding:
+    """What is wrong with a named file."""
+
+    finding: Finding
+    absent: bool = False
+    """The file is not there or cannot be looked at: the agent cannot start with that, but a file may be checked on
+    another machine than its own."""
+
+
+def secret_files(config: Config) -> Iterator[tuple[Path, str]]:
+    """Yield the files that only their owner may read, with the paths of the keys that name them."""
+    if config.cluster.key_file:
+        yield ("cluster", "key_file"), config.cluster.key_file
+    for name, alert in config.alert.email.items():
+        if alert.password_file:
+            yield ("alert", "email", name, "password_file"), alert.password_file
+
+
+def check_files(config: Config) -> tuple[FileFinding, ...]:
+    """Look at every secret file that the configuration names; return what is wrong."""
+    found = (check_secret_file(path, name) for path, name in secret_files(config))
+    return tuple(finding for finding in found if finding is not None)
+
+
+def check_secret_file(path: Path, name: str) -> FileFinding | None:
+    """Look at one file."""
+    accepted = "a regular file of mode 0600, owned by root or by the agent's user"
+    try:
+        status = FilePath(name).stat()
+    except OSError as error:
+        message = f"{name}: {error.strerror or error}"
+        if path == ("cluster", "key_file"):
+            message += "; `hawatch keygen` makes one"
+        return FileFinding(Finding(path, message, accepted), absent=True)
+    if not stat.S_ISREG(status.st_mode):
+        return FileFinding(Finding(path, f"{name} is no regular file", accepted))
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & OTHERS_BITS:
+        return FileFinding(Finding(path, f"others may read or write {name}", accepted, f"mode {mode:04o}"))
+    if status.st_uid not in (0, os.geteuid()):
+        return FileFinding(Finding(path, f"{name} is another user's", accepted, f"owner {status.st_uid}"))
+    return None

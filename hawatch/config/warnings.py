@@ -1,0 +1,150 @@
+"""What is acceptable but worth knowing: `hawatch check` prints it, the agent logs it at start."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from hawatch.config.problems import Finding, nearest
+from hawatch.config.rules_cluster import nodes_with_paths
+from hawatch.config.rules_group import vip_owners
+from hawatch.config.schema import Config
+
+EVENT_NAMES = (
+    "server_up", "server_down", "service_down", "service_up", "takeover", "release", "switchover", "giveaway",
+    "resume", "director_dead", "director_alive", "link_down", "link_up", "quorum_lost", "quorum_regained",
+    "vip_conflict", "lease_late", "worker_lost", "worker_restarted", "config_reloaded", "config_rejected",
+    "alert_failed",
+)  # fmt: skip
+UNWEIGHTED = frozenset({"rr", "lc", "dh"})
+"""Schedulers that look at no weight but 0."""
+
+
+def weak_quorum(config: Config) -> Iterator[Finding]:
+    """Without a witness the promise is weaker."""
+    if not config.leased or config.cluster.quorum == "witness":
+        return
+    how = {
+        "gateway": "two directors that each reach a gateway, but not each other, may own one VIP",
+        "none": "two directors that do not hear each other both own every VIP",
+    }[config.cluster.quorum]
+    yield Finding(("cluster", "quorum"), f'quorum = "{config.cluster.quorum}" is best effort: {how}', "a witness")
+    if config.witness:
+        yield Finding(("witness",), f'quorum = "{config.cluster.quorum}" asks no witness', 'quorum = "witness"')
+
+
+def one_link(config: Config) -> Iterator[Finding]:
+    """A single heartbeat path is a single point of failure."""
+    for path, node in nodes_with_paths(config):
+        if config.leased and path[0] == "director" and len(node.links) == 1:
+            yield Finding((*path, "links"), "one heartbeat path: a cut of it counts as a dead director", "two links")
+
+
+def unused_profile(config: Config) -> Iterator[Finding]:
+    """A lease of one's own takes the profile's place."""
+    if config.cluster.lease is not None and "profile" in config.cluster.model_fields_set:
+        yield Finding(("cluster", "profile"), "not used: lease and heartbeat take its place")
+
+
+def unprobed(config: Config) -> Iterator[Finding]:
+    """Without a probe nobody notices a dead server."""
+    for number, service in enumerate(config.service):
+        if not service.probe:
+            yield Finding(("service", number), "no probe: its servers always count as up", "probe = { type = ... }")
+        if not service.server:
+            yield Finding(("service", number), "no server: its clients are refused", "[[service.server]]")
+        elif all(server.weight == 0 for server in service.server):
+            yield Finding(("service", number), "every server has weight 0: its clients are refused")
+
+
+def ungrouped(config: Config) -> Iterator[Finding]:
+    """A service on a VIP that does not name the VIP's group."""
+    owners = vip_owners(config)
+    for number, service in enumerate(config.service):
+        if not service.group and service.address in owners:
+            name = owners[service.address].name
+            yield Finding(("service", number), f'its address is a VIP of group "{name}", which it does not name',
+                          f'group = "{name}"')  # fmt: skip
+
+
+def unused_keys(config: Config) -> Iterator[Finding]:
+    """Keys without an effect."""
+    for number, service in enumerate(config.service):
+        here = ("service", number)
+        if service.sorry_server and service.when_all_down != "sorry":
+            yield Finding((*here, "sorry_server"), f'never used with on_all_down = "{service.on_all_down}"')
+        if service.fwmark and "protocol" in service.model_fields_set:
+            yield Finding((*here, "protocol"), "not used: the firewall mark says which packets are meant")
+        weights = {server.weight for server in service.server} - {0}
+        if service.scheduler in UNWEIGHTED and len(weights) > 1:
+            yield Finding((*here, "scheduler"), f'scheduler "{service.scheduler}" looks at no weights',
+                          f'"w{service.scheduler}"' if service.scheduler != "dh" else '"sh" or "mh"')  # fmt: skip
+
+
+def shared_probe_address(config: Config) -> Iterator[Finding]:
+    """One address probed for several servers: they live and die together."""
+    for number, service in enumerate(config.service):
+        for place, probe in enumerate(service.probe):
+            if probe.address and len(service.server) > 1:
+                yield Finding(
+                    ("service", number, "probe", place, "address"),
+                    f"asked for all {len(service.server)} servers: they go up and down together",
+                )
+
+
+def director_is_server(config: Config) -> Iterator[Finding]:
+    """A director that is a real server schedules again what the owner sent it."""
+    if len(config.director) < 2:
+        return
+    directors = {address: node.name for node in config.director for address in node.links}
+    always = {group.name for group in config.group if group.ipvs == "always"}
+    for number, service in enumerate(config.service):
+        for place, server in enumerate(service.server):
+            name = directors.get(server.address)
+            if name and service.group in always and service.forward_of(server) == "direct":
+                yield Finding(
+                    ("service", number, "server", place, "address"),
+                    f'director "{name}" is a real server here: with a table of its own it schedules again what the'
+                    " owner sends it, and packets may circle",
+                    f'ipvs = "owner" in group "{service.group}"',
+                )
+
+
+def synchronisation(config: Config) -> Iterator[Finding]:
+    """The kernel runs one master and one backup of the synchronisation daemon."""
+    numbers = [number for number, group in enumerate(config.group) if group.sync is not None]
+    settings = Counter((group.sync.interface, group.sync.id) for group in config.group if group.sync is not None)
+    for number in numbers:
+        if len(config.director) < 2:
+            yield Finding(("group", number, "sync"), "not used: there is no second director to tell of connections")
+        elif len(settings) > 1 and number != numbers[0]:
+            yield Finding(
+                ("group", number, "sync"),
+                "not the same as another group's: the kernel runs one synchronisation daemon for all groups",
+                "the same interface and id in every group",
+            )
+
+
+def plain_login(config: Config) -> Iterator[Finding]:
+    """A password in the clear."""
+    for name, alert in config.alert.email.items():
+        if alert.username and alert.tls == "none":
+            yield Finding(
+                ("alert", "email", name, "tls"), "the password goes over the network in the clear", "starttls"
+            )
+
+
+def event_names(config: Config) -> Iterator[Finding]:
+    """An alert for events that never happen."""
+    alerts = [("email", *item) for item in config.alert.email.items()]
+    for kind, name, alert in (*alerts, *(("webhook", *item) for item in config.alert.webhook.items())):
+        for place, event in enumerate(alert.events):
+            if event not in EVENT_NAMES:
+                hint = nearest(event, EVENT_NAMES)
+                yield Finding(("alert", kind, name, "events", place), f"no event has this name{hint}")
+
+
+RULES = (
+    weak_quorum, one_link, unused_profile, unprobed, ungrouped, unused_keys, shared_probe_address, director_is_server,
+    synchronisation, plain_login, event_names,
+)  # fmt: skip

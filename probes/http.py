@@ -1,0 +1,212 @@
+"""The http probe: asks for a page over HTTP/1.1 and looks at status and body."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import ClassVar, Literal
+
+import httptools
+from pydantic import Field, field_validator
+
+from hawatch.plugin import (
+    RESPONSE_LIMIT_DEFAULT,
+    Conversation,
+    Options,
+    Probe,
+    Receive,
+    Result,
+    Send,
+    Target,
+    TlsOptions,
+    down,
+    up,
+)
+from hawatch.text import quoted
+
+HEAD_LIMIT = 32768
+"""Bytes of status line and headers that are read at most."""
+STATUS_DEFAULT = tuple(range(200, 300))
+
+
+class HttpOptions(Options):
+    """Options of the http probe."""
+
+    method: str = Field(default="GET", pattern="^[A-Z]{1,16}$", description="request method")
+    path: str = Field(default="/", pattern=r"^/[!-~]*$", max_length=4096, description="what to ask for, with its query")
+    host: str = Field(default="", max_length=255, pattern=r"^[!-~]*$", description="Host header, and the name that TLS "
+                      "asks for and verifies; default: the address")  # fmt: skip
+    headers: dict[str, str] = Field(default_factory=dict, max_length=50, description="further request headers")
+    status: tuple[int, ...] = Field(default=(), max_length=100, description="statuses that are well; default: 200-299")
+    body: str = Field(default="", max_length=4096, description="what the body must contain")
+    body_regex: str = Field(default="", max_length=1024, description="regular expression found in the body")
+    digest: str = Field(default="", pattern="^([0-9a-f]{64})?$", description="SHA-256 of the whole body, in hex")
+    size_limit: int = Field(
+        default=RESPONSE_LIMIT_DEFAULT, ge=0, le=64 << 20, description="a body of more bytes is a failure"
+    )
+    security: Literal["none", "tls"] = Field(default="none", description="tls: https")
+    tls: TlsOptions = Field(default_factory=TlsOptions, description="options of TLS")
+
+    @field_validator("status")
+    @classmethod
+    def _statuses(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if any(not 100 <= one <= 599 for one in value):
+            raise ValueError("statuses are numbers from 100 to 599")
+        return value
+
+    @field_validator("body_regex")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        try:
+            re.compile(value.encode())
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from error
+        return value
+
+    @field_validator("headers")
+    @classmethod
+    def _headers(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, text in value.items():
+            if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or re.search(r"[\r\n\0]", text):
+                raise ValueError(f"{name!r} is no header that can be sent")
+        return value
+
+
+class HttpProbe(Probe):
+    """Up when the status is one of those wanted, and the body is as wanted."""
+
+    options_type: ClassVar[type[Options]] = HttpOptions
+    default_port: ClassVar[int | None] = 80
+
+    def __init__(self, options: Options, target: Target) -> None:
+        super().__init__(options, target)
+        assert isinstance(options, HttpOptions)
+        self.http = options
+        self.statuses = frozenset(options.status or STATUS_DEFAULT)
+        self.wants_body = bool(options.body or options.body_regex or options.digest)
+        self._pattern = re.compile(options.body_regex.encode()) if options.body_regex else None
+        self._request = Send(self._head())
+
+    def tls(self) -> TlsOptions | None:
+        """Return the TLS options where TLS is wanted."""
+        return self.http.tls if self.http.security == "tls" else None
+
+    def tls_mode(self) -> Literal["none", "tls", "starttls"]:
+        """Return when TLS begins."""
+        return self.http.security
+
+    def tls_server_name(self) -> str:
+        """Return the name to ask for: the TLS option, else the host, else the address."""
+        return self.http.tls.server_name or self.http.host.split(":")[0] or self.target.address
+
+    def converse(self) -> Conversation:
+        """Ask, and read until it is clear what the answer is."""
+        yield self._request
+        answer = _Answer(self)
+        while answer.result is None:
+            data = yield answer.waiting
+            if not data:
+                return answer.closed()
+            answer.feed(data)
+        return answer.result
+
+    def look_at_body(self, body: bytes) -> Result:
+        """Return what the whole body amounts to; the status was well."""
+        options = self.http
+        if options.body and options.body.encode() not in body:
+            return down(f'body without "{options.body}": {quoted(body)}')
+        if self._pattern is not None and not self._pattern.search(body):
+            return down(f'body without a match of "{options.body_regex}": {quoted(body)}')
+        if options.digest:
+            found = hashlib.sha256(body).hexdigest()
+            if found != options.digest:
+                return down(f"body has the digest {found[:16]}..., wanted {options.digest[:16]}...")
+        return up(f"{len(body)} bytes of body")
+
+    def wanted_statuses(self) -> str:
+        """Return the statuses in words."""
+        return ", ".join(map(str, self.http.status)) if self.http.status else "200-299"
+
+    def _head(self) -> bytes:
+        options = self.http
+        address = f"[{self.target.address}]" if ":" in self.target.address else self.target.address
+        usual = 443 if options.security == "tls" else 80
+        host = options.host or (address if self.target.port == usual else f"{address}:{self.target.port}")
+        headers = {"Host": host, "User-Agent": "hawatch", "Accept": "*/*", "Connection": "close"}
+        given = {name.lower() for name in options.headers}
+        headers = {name: text for name, text in headers.items() if name.lower() not in given} | options.headers
+        lines = [f"{options.method} {options.path} HTTP/1.1", *(f"{name}: {text}" for name, text in headers.items())]
+        return "\r\n".join([*lines, "", ""]).encode()
+
+
+_FOR_STATUS = Receive("HTTP answer")
+_FOR_HEADERS = Receive("end of the HTTP headers")
+_FOR_BODY = Receive("end of the HTTP body")
+
+
+class _Answer:
+    """What has come of one answer; takes the parser's calls."""
+
+    __slots__ = ("body", "delimited", "headers_done", "parser", "probe", "received", "result", "waiting")
+
+    def __init__(self, probe: HttpProbe) -> None:
+        self.probe = probe
+        self.parser = httptools.HttpResponseParser(self)
+        self.waiting = _FOR_STATUS
+        self.headers_done = False
+        self.delimited = False
+        """The answer says where its body ends; else the end of the connection is the end."""
+        self.body = bytearray()
+        self.received = 0
+        self.result: Result | None = None
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes from the server."""
+        self.received += len(data)
+        try:
+            self.parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if self.result is None:
+                self.result = down(f"not an HTTP answer ({error}): {quoted(data)}")
+        if self.result is None and not self.headers_done and self.received > HEAD_LIMIT:
+            self.result = down(f"HTTP headers of more than {HEAD_LIMIT} bytes")
+
+    def closed(self) -> Result:
+        """Return what an answer amounts to that the server ended by closing the connection."""
+        if not self.received:
+            return down("connection closed without an HTTP answer")
+        if not self.headers_done:
+            return down(f"connection closed after {self.received} bytes, within the HTTP headers")
+        if self.delimited:
+            return down(f"connection closed after {len(self.body)} bytes of the HTTP body, before its end")
+        return self.probe.look_at_body(bytes(self.body))
+
+    # --- the parser's calls ----------------------------------------------------------------------------------
+
+    def on_status(self, _status: bytes) -> None:
+        self.waiting = _FOR_HEADERS
+
+    def on_header(self, name: bytes, _value: bytes) -> None:
+        if name.lower() in (b"content-length", b"transfer-encoding"):
+            self.delimited = True
+
+    def on_headers_complete(self) -> None:
+        status = self.parser.get_status_code()
+        if status < 200:
+            return  # an interim answer: the real one follows
+        self.headers_done = True
+        self.waiting = _FOR_BODY
+        if status not in self.probe.statuses:
+            self.result = down(f"HTTP {status}, wanted {self.probe.wanted_statuses()}")
+        elif self.probe.http.method == "HEAD":
+            self.result = up("no body, as asked")
+
+    def on_body(self, data: bytes) -> None:
+        if self.result is None:
+            self.body += data
+            if len(self.body) > self.probe.http.size_limit:
+                self.result = down(f"HTTP body of more than {self.probe.http.size_limit} bytes")
+
+    def on_message_complete(self) -> None:
+        if self.headers_done and self.result is None:
+            self.result = self.probe.look_at_body(bytes(self.body))

@@ -1,0 +1,79 @@
+"""The tcp probe: connects, and where wanted says something and looks at the answer."""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from hawatch.plugin import Conversation, Options, Probe, Receive, Send, Target, TlsOptions, down, up
+from hawatch.text import quoted
+
+
+class TcpOptions(Options):
+    """Options of the tcp probe."""
+
+    send: str = Field(default="", max_length=4096, description=r'what to send; escapes as in TOML: "PING\r\n"')
+    expect: str = Field(default="", max_length=4096, description="what the answer must contain")
+    expect_regex: str = Field(default="", max_length=1024, description="regular expression found in the answer")
+    limit: int = Field(default=4096, ge=1, le=1 << 20, description="most bytes of the answer looked at")
+    security: Literal["none", "tls"] = Field(default="none", description="tls: TLS at once")
+    tls: TlsOptions = Field(default_factory=TlsOptions, description="options of TLS")
+
+    @field_validator("expect_regex")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        try:
+            re.compile(value.encode())
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from error
+        return value
+
+    @model_validator(mode="after")
+    def _one_expectation(self) -> TcpOptions:
+        if self.expect and self.expect_regex:
+            raise ValueError("expect and expect_regex exclude each other")
+        return self
+
+
+class TcpProbe(Probe):
+    """Up when the connection stands and, where something is expected, it came."""
+
+    options_type: ClassVar[type[Options]] = TcpOptions
+
+    def __init__(self, options: Options, target: Target) -> None:
+        super().__init__(options, target)
+        assert isinstance(options, TcpOptions)
+        self.tcp = options
+        self._pattern = re.compile(options.expect_regex.encode() or re.escape(options.expect.encode()))
+
+    def tls(self) -> TlsOptions | None:
+        """Return the TLS options where TLS is wanted."""
+        return self.tcp.tls if self.tcp.security == "tls" else None
+
+    def tls_mode(self) -> Literal["none", "tls", "starttls"]:
+        """Return when TLS begins."""
+        return self.tcp.security
+
+    def converse(self) -> Conversation:
+        """Send, and read until what is expected has come."""
+        options = self.tcp
+        if options.send:
+            yield Send(options.send.encode())
+        wanted = options.expect or options.expect_regex
+        if not wanted:
+            return up("connected")
+        answer = b""
+        while len(answer) < options.limit:
+            data = yield Receive(
+                f'answer with "{wanted}"' if not answer else f'"{wanted}" in the answer', options.limit
+            )
+            if not data:
+                break
+            answer += data
+            if self._pattern.search(answer):
+                return up(f"answer: {quoted(answer)}")
+        if not answer:
+            return down(f'connection closed without an answer, wanted "{wanted}"')
+        return down(f'answer {quoted(answer)}, wanted "{wanted}"')

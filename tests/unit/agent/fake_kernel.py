@@ -1,0 +1,70 @@
+"""An IPVS table that lives in files, so that it outlives the processes that use it, as the kernel's does."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from hawatch.actions.ipvs import Failure
+from hawatch.actions.ipvs_codec import Counts
+from hawatch.agent.kernel import KernelSource, Table
+from hawatch.health.table import Change, apply_to
+from hawatch.model import DestinationKey, IpvsTimeouts, ServiceKey
+
+
+class FileKernel:
+    """Keeps the table in one file, and a line for each change in another."""
+
+    def __init__(self, directory: Path) -> None:
+        self.table_file = directory / "ipvs.pickle"
+        self.log_file = directory / "ipvs.log"
+        self.connections_file = directory / "connections"
+        """The number of connections that every destination has."""
+        self.refuse_file = directory / "refuse"
+        """While it is there every change is refused."""
+
+    def read(self) -> Table:
+        try:
+            table: Table = pickle.loads(self.table_file.read_bytes())
+        except FileNotFoundError:
+            return {}
+        return table
+
+    def write(self, table: Table) -> None:
+        """Be changed by someone else."""
+        scratch = self.table_file.with_suffix(".new")
+        scratch.write_bytes(pickle.dumps(dict(table)))
+        scratch.replace(self.table_file)
+
+    def apply(self, changes: Sequence[Change]) -> Sequence[Failure]:
+        if self.refuse_file.exists():
+            return [Failure(change, 2, f"{type(change).__name__} refused") for change in changes]
+        self.write(apply_to(self.read(), changes))
+        with self.log_file.open("a") as log:
+            log.writelines(f"{change}\n" for change in changes)
+        return []
+
+    def changes(self) -> int:
+        """Return how many changes were ever applied."""
+        return len(self.log_file.read_text().splitlines()) if self.log_file.exists() else 0
+
+    def set_timeouts(self, timeouts: IpvsTimeouts) -> bool:
+        return False
+
+    def read_counts(self, services: Iterable[ServiceKey]) -> Mapping[ServiceKey, Mapping[DestinationKey, Counts]]:
+        active = int(self.connections_file.read_text()) if self.connections_file.exists() else 0
+        table = self.read()
+        return {
+            key: {destination: Counts(active, 0, 0) for destination in table[key].destinations}
+            for key in services
+            if key in table
+        }
+
+    def close(self) -> None:
+        pass
+
+
+def file_kernel(directory: Path) -> KernelSource:
+    """Return a source of connections to the table in a directory."""
+    return KernelSource(open=lambda: FileKernel(directory), check=lambda _plan: None)

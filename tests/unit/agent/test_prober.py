@@ -1,0 +1,124 @@
+"""The prober's judgement of results, and its talk with the core."""
+
+from __future__ import annotations
+
+import socket
+from functools import partial
+
+import pytest
+import trio
+
+from hawatch.agent.link import FrameSplitter, frame, leash_pair, receive_leash, send_leash, work_pair
+from hawatch.agent.messages import AreYouThere, Assign, IAmHere, Link, Summary, Verdicts
+from hawatch.agent.prober import PAUSE_NS, Prober, _obey
+from hawatch.agent.runner import boottime_ns
+from hawatch.model import NS_PER_MS, NS_PER_S, Check, CheckState, Verdict
+from hawatch.plugin import down, up
+
+
+def check(port: int, name: str = "a", interval_ms: int = 100, **changes: object) -> Check:
+    values = {
+        "id": name, "type": "tcp", "options": {}, "address": "127.0.0.1", "port": port, "rise": 1, "fall": 2,
+        "interval_ns": interval_ms * NS_PER_MS, "timeout_ns": interval_ms * NS_PER_MS,
+    }  # fmt: skip
+    return Check(**(values | changes))
+
+
+@pytest.fixture
+async def prober():
+    return Prober("salt")
+
+
+def started(prober: Prober) -> object:
+    """Return the slot of a check that is under way."""
+    return prober.schedule.take_due(boottime_ns() + 10 * NS_PER_S)[0]
+
+
+async def test_failures_that_come_of_our_own_pause_do_not_count(prober):
+    prober.assign([check(1, fall=1)], [Verdict("a", CheckState.UP)])
+    slot = started(prober)
+    now_ns = boottime_ns()
+    prober._pause_end_ns, prober._pause_ns = now_ns, PAUSE_NS + 1
+    prober.take(slot, down("no answer"), now_ns - NS_PER_S, now_ns + 1)
+    assert prober.discarded == 1
+    late_ns = now_ns + 9 * NS_PER_S
+    prober.take(slot, down("no answer"), late_ns, late_ns + 100 * NS_PER_MS + PAUSE_NS + 1)
+    assert prober.discarded == 2
+    prober._pause_ns = PAUSE_NS - 1
+    assert prober.verdicts()[0].state is CheckState.UP
+    prober.take(slot, up(), now_ns - NS_PER_S, now_ns + 1)
+    prober.take(slot, down("refused"), late_ns, late_ns + 1)
+    assert (prober.verdicts()[0].state, prober.verdicts()[0].reason) == (CheckState.DOWN, "refused")
+
+
+async def test_what_the_core_knew_is_gone_on_from_and_our_own_wins(prober):
+    prober.assign([check(1)], [Verdict("a", CheckState.UP, since_wall_ns=7)])
+    assert prober.verdicts() == [Verdict("a", CheckState.UP, since_wall_ns=7)]
+    prober.assign([check(1), check(2, "b")], [Verdict("a", CheckState.DOWN, "old news")])
+    assert [one.state for one in prober.verdicts()] == [CheckState.UP, CheckState.UNKNOWN]
+
+
+async def test_a_probe_that_cannot_be_made_fails_with_the_reason(prober):
+    prober.assign([check(1, type="nosuch")], [])
+    (watched,) = prober.watched.values()
+    result = await watched.probe.run(None)
+    assert "nosuch" in result.reason
+
+
+async def test_a_summary_is_told_once(prober):
+    prober.assign([check(1)], [])
+    slot = started(prober)
+    prober.take(slot, up(), 1000, 3_000_000)
+    prober.take(slot, down("refused"), 1000, 2000)
+    (row,) = prober.summary().checks
+    assert (row.runs, row.failures, row.latency_us, row.last_reason) == (2, 1, 2999, "refused")
+    assert prober.summary().checks == []
+
+
+async def hear(end: socket.socket, splitter: FrameSplitter, kind: type) -> object:
+    """Return the next message of a kind from the prober."""
+    stream = trio.socket.from_stdlib_socket(end)
+    while True:
+        for message in splitter.feed(await stream.recv(65536)):
+            if isinstance(message, kind):
+                return message
+
+
+async def test_a_server_that_fails_and_comes_back_is_told_at_once_over_each_new_channel(prober):
+    leash, theirs = leash_pair()
+    theirs.setblocking(False)
+    leash.setblocking(False)
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(prober.run, nursery)
+            nursery.start_soon(prober.summarize)
+            nursery.start_soon(partial(_obey, theirs, prober, nursery))
+            ours, other = work_pair()
+            ours.setblocking(False)
+            send_leash(leash, Link("core"), other.fileno())
+            other.close()
+            splitter = FrameSplitter()
+            ours.sendall(frame(Assign([check(port)], [])))
+            first = await hear(ours, splitter, Verdicts)
+            assert (first.complete, first.verdicts[0].state) == (True, CheckState.UNKNOWN)
+            assert (await hear(ours, splitter, Verdicts)).verdicts[0].state is CheckState.UP
+            listener.close()
+            told = await hear(ours, splitter, Verdicts)
+            assert (told.verdicts[0].state, told.verdicts[0].reason) == (CheckState.DOWN, "connection refused")
+            ours.close()
+            ours, other = work_pair()
+            ours.setblocking(False)
+            send_leash(leash, Link("core"), other.fileno())
+            other.close()
+            ours.sendall(frame(Assign([check(port)], [Verdict("a", CheckState.UP)])))
+            snapshot = await hear(ours, FrameSplitter(), Verdicts)
+            assert (snapshot.complete, snapshot.verdicts[0].state) == (True, CheckState.DOWN)
+            assert (await hear(ours, FrameSplitter(), Summary)).checks[0].failures > 0
+            send_leash(leash, AreYouThere(5))
+            await trio.lowlevel.wait_readable(leash)
+            assert receive_leash(leash) == (IAmHere(5), None)
+            nursery.cancel_scope.cancel()
+    for end in (leash, theirs, ours):
+        end.close()

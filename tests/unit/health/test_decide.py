@@ -1,0 +1,240 @@
+"""What is to be in the table, for every state of servers and word of an administrator."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hawatch.health.decide import Decision, Inputs, Memory, decide
+from hawatch.model import (
+    Admin,
+    CheckState,
+    Destination,
+    DestinationKey,
+    Family,
+    OnAllDown,
+    OnFail,
+    Plan,
+    ServerPlan,
+    ServerState,
+    ServiceKey,
+    ServicePlan,
+    Severity,
+    TableEntry,
+    Verdict,
+    VirtualService,
+)
+
+KEY = ServiceKey(Family.IPV4, "tcp", "192.0.2.1", 80)
+ONE, TWO, THREE, SORRY = (DestinationKey(f"198.51.100.{n}", 80) for n in (1, 2, 3, 99))
+UP, DOWN, UNKNOWN = CheckState.UP, CheckState.DOWN, CheckState.UNKNOWN
+
+
+def service(**changes: object) -> ServicePlan:
+    servers = tuple(ServerPlan(Destination(key, weight=10), (f"check {key}",)) for key in (ONE, TWO, THREE))
+    values = {
+        "name": "http",
+        "group": "",
+        "virtual": VirtualService(KEY),
+        "servers": servers,
+        "sorry": None,
+        "on_fail": OnFail.REMOVE,
+        "on_all_down": OnAllDown.KEEP_LAST,
+    }
+    return ServicePlan(**(values | changes))
+
+
+def with_sorry(**changes: object) -> ServicePlan:
+    sorry = ServerPlan(Destination(SORRY), (f"check {SORRY}",))
+    return service(sorry=sorry, on_all_down=OnAllDown.SORRY, **changes)
+
+
+def verdicts(*states: CheckState, sorry: CheckState = UNKNOWN) -> dict[str, Verdict]:
+    found = {}
+    for key, state in zip((ONE, TWO, THREE, SORRY), (*states, *[UNKNOWN] * (3 - len(states)), sorry), strict=True):
+        reason = "HTTP 503, wanted 200" if state is DOWN else ""
+        found[f"check {key}"] = Verdict(f"check {key}", state, reason, since_wall_ns=7)
+    return found
+
+
+def run(plan: ServicePlan, memory: Memory | None = None, **inputs: object) -> Decision:
+    return decide(Plan((plan,), {}), Inputs(**inputs), memory or {})
+
+
+def weights(decision: Decision) -> dict[DestinationKey, int]:
+    return {key: one.weight for key, one in decision.wanted[KEY].destinations.items()}
+
+
+def names(decision: Decision) -> list[str]:
+    return [event.name for event in decision.events]
+
+
+def test_cold_start_waits_for_the_first_good_probe():
+    decision = run(service(), verdicts=verdicts(UP))
+    assert weights(decision) == {ONE: 10}
+    assert [one.state for one in decision.servers] == [ServerState.UP, ServerState.UNKNOWN, ServerState.UNKNOWN]
+    assert "not in IPVS before its first good probe" in decision.servers[1].reason
+
+
+def test_what_the_kernel_has_stays_until_a_verdict():
+    odd = Destination(TWO, weight=3)
+    kernel = {KEY: TableEntry(VirtualService(KEY), {TWO: odd})}
+    decision = run(service(), verdicts=verdicts(), kernel=kernel)
+    assert decision.wanted[KEY].destinations == {TWO: odd}
+    assert decision.events == ()
+    assert weights(run(service(), decision.memory, verdicts=verdicts(UNKNOWN, DOWN), kernel=kernel)) == {}
+
+
+def test_a_server_without_a_check_counts_as_up():
+    bare = service(servers=(ServerPlan(Destination(ONE), ()),))
+    assert weights(run(bare)) == {ONE: 1}
+
+
+@pytest.mark.parametrize(
+    ("on_fail", "left"),
+    [(OnFail.REMOVE, {ONE: 10, THREE: 10}), (OnFail.QUIESCE, {ONE: 10, TWO: 0, THREE: 10})],
+)
+def test_a_server_that_fails(on_fail, left):
+    plan = service(on_fail=on_fail)
+    before = run(plan, verdicts=verdicts(UP, UP, UP))
+    after = run(plan, before.memory, verdicts=verdicts(UP, DOWN, UP))
+    assert weights(after) == left
+    assert names(after) == ["server_down"]
+    assert (after.events[0].server, after.events[0].reason) == (str(TWO), "HTTP 503, wanted 200")
+    again = run(plan, after.memory, verdicts=verdicts(UP, DOWN, UP))
+    assert again.events == ()
+    back = run(plan, again.memory, verdicts=verdicts(UP, UP, UP))
+    assert names(back) == ["server_up"]
+
+
+def test_all_checks_of_a_server_must_pass():
+    plan = service(servers=(ServerPlan(Destination(ONE), ("a", "b")),))
+    found = {"a": Verdict("a", UP), "b": Verdict("b", DOWN, "no greeting in 1 s")}
+    decision = run(plan, verdicts=found)
+    assert decision.servers[0].state is ServerState.DOWN
+    assert decision.servers[0].reason == "no greeting in 1 s"
+
+
+@pytest.mark.parametrize(
+    ("word", "health", "weight", "state"),
+    [
+        (Admin.DRAINED, UP, 0, ServerState.DRAINING),
+        (Admin.DRAINED, DOWN, None, ServerState.DOWN),
+        (Admin.DRAINED, UNKNOWN, None, ServerState.DRAINING),
+        (Admin.DISABLED, UP, None, ServerState.DISABLED),
+        (Admin.DISABLED, DOWN, None, ServerState.DISABLED),
+    ],
+)
+def test_an_administrators_word(word, health, weight, state):
+    decision = run(service(), verdicts=verdicts(UP, UP, health), admin={("http", str(THREE)): word})
+    assert weights(decision).get(THREE) == weight
+    assert decision.servers[2].state is state
+
+
+def all_down(plan: ServicePlan, sorry: CheckState = UP) -> Decision:
+    """Let ONE fail first, then TWO and THREE at once."""
+    memory = run(plan, verdicts=verdicts(UP, UP, UP, sorry=sorry)).memory
+    memory = run(plan, memory, verdicts=verdicts(DOWN, UP, UP, sorry=sorry)).memory
+    return run(plan, memory, verdicts=verdicts(DOWN, DOWN, DOWN, sorry=sorry))
+
+
+@pytest.mark.parametrize(
+    ("policy", "left"),
+    [
+        (OnAllDown.KEEP_LAST, {TWO: 10, THREE: 10}),
+        (OnAllDown.KEEP_ALL, {ONE: 10, TWO: 10, THREE: 10}),
+        (OnAllDown.EMPTY, {}),
+    ],
+)
+def test_all_servers_down(policy, left):
+    decision = all_down(service(on_all_down=policy))
+    assert weights(decision) == left
+    told = [event for event in decision.events if event.name == "service_down"]
+    assert [event.severity for event in told] == [Severity.CRITICAL]
+    assert "HTTP 503" in told[0].reason
+    after = run(service(on_all_down=policy), decision.memory, verdicts=verdicts(UP, DOWN, DOWN))
+    assert weights(after) == {ONE: 10}
+    assert "service_up" in names(after)
+
+
+def test_the_sorry_server_answers_when_it_is_up():
+    decision = all_down(with_sorry())
+    assert weights(decision) == {SORRY: 1}
+    assert decision.services[0].reason.endswith(f"the sorry server {SORRY} answers")
+    assert decision.servers[-1].sorry
+    back = run(with_sorry(), decision.memory, verdicts=verdicts(UP, DOWN, DOWN, sorry=UP))
+    assert weights(back) == {ONE: 10}
+
+
+def test_a_sorry_server_that_is_down_is_not_used():
+    decision = all_down(with_sorry(), sorry=DOWN)
+    assert weights(decision) == {TWO: 10, THREE: 10}
+    assert "is down, too" in decision.services[0].reason
+
+
+def test_no_policy_overrules_an_administrator():
+    plan = service(on_all_down=OnAllDown.KEEP_ALL)
+    admin = {("http", str(ONE)): Admin.DISABLED, ("http", str(TWO)): Admin.DRAINED}
+    decision = run(plan, verdicts=verdicts(DOWN, DOWN, DOWN), admin=admin)
+    assert weights(decision) == {THREE: 10}
+
+
+def test_the_sorry_server_stands_in_for_servers_that_were_all_drained():
+    admin = {("http", str(key)): Admin.DRAINED for key in (ONE, TWO, THREE)}
+    decision = run(with_sorry(), verdicts=verdicts(UP, UP, UP, sorry=UP), admin=admin)
+    assert weights(decision) == {ONE: 0, TWO: 0, THREE: 0, SORRY: 1}
+
+
+def test_nothing_is_said_of_a_service_before_its_servers_were_looked_at():
+    decision = run(service(), verdicts=verdicts(DOWN, DOWN))
+    assert decision.services[0].state == "unknown"
+    assert "service_down" not in names(decision)
+
+
+def test_a_weight_that_a_probe_asks_for():
+    decision = run(service(), verdicts=verdicts(UP, UP, UP), weights={f"check {ONE}": 3})
+    assert weights(decision) == {ONE: 3, TWO: 10, THREE: 10}
+
+
+def test_the_standby_of_an_owner_only_group_wants_nothing():
+    plan = service(group="web")
+    decision = run(plan, verdicts=verdicts(UP, UP, UP), inactive_groups=frozenset({"web"}))
+    assert decision.wanted == {}
+    assert decision.services[0].state == "standby"
+
+
+def test_one_service_of_many():
+    other = service(name="smtp", virtual=VirtualService(ServiceKey(Family.IPV4, "tcp", "192.0.2.1", 25)))
+    plan = Plan((service(), other), {})
+    memory = decide(plan, Inputs(verdicts=verdicts(UP, UP, UP)), {}).memory
+    decision = decide(plan, Inputs(verdicts=verdicts(UP, UP, DOWN)), memory, services={"http"})
+    assert list(decision.wanted) == [KEY]
+    assert set(decision.memory) == {"http", "smtp"}
+
+
+@given(
+    st.lists(
+        st.tuples(st.tuples(*[st.sampled_from(CheckState)] * 4), st.tuples(*[st.sampled_from(Admin)] * 3)), max_size=12
+    ),
+    st.sampled_from(OnAllDown),
+    st.sampled_from(OnFail),
+)
+def test_what_holds_always(steps, policy, on_fail):
+    """A disabled server is never in, a drained one has no weight, one that is up and free always serves."""
+    plan = with_sorry(on_fail=on_fail) if policy is OnAllDown.SORRY else service(on_all_down=policy, on_fail=on_fail)
+    memory: Memory = {}
+    kernel: dict[ServiceKey, TableEntry] = {}
+    served = False
+    for states, words in steps:
+        admin = {("http", str(key)): word for key, word in zip((ONE, TWO, THREE), words, strict=True)}
+        decision = run(plan, memory, verdicts=verdicts(*states[:3], sorry=states[3]), admin=admin, kernel=kernel)
+        found = weights(decision)
+        for key, word, state in zip((ONE, TWO, THREE), words, states[:3], strict=True):
+            assert not (word is Admin.DISABLED and key in found)
+            assert not (word is Admin.DRAINED and found.get(key))
+            assert not (word is Admin.NONE and state is UP and found.get(key) != 10)
+        served = served or any(one.state is ServerState.UP for one in decision.servers if not one.sorry)
+        if policy is OnAllDown.KEEP_LAST and served and not any(words) and UNKNOWN not in states[:3]:
+            assert any(found.values())
+        memory, kernel = decision.memory, dict(decision.wanted)

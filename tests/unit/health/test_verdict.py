@@ -1,0 +1,96 @@
+"""Rise, fall and flap damping, by the number."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hawatch.health.verdict import HOLD_NS_MAX, CheckJudge
+from hawatch.model import NS_PER_S, Check, CheckState, Verdict
+
+UP, DOWN, UNKNOWN = CheckState.UP, CheckState.DOWN, CheckState.UNKNOWN
+WALL = 1_700_000_000 * NS_PER_S
+
+
+def judge(rise: int = 2, fall: int = 3, known: Verdict | None = None) -> CheckJudge:
+    check = Check("c", "tcp", {}, "192.0.2.1", 80, NS_PER_S, NS_PER_S, rise, fall)
+    return CheckJudge(check, known, 0, WALL)
+
+
+def play(one: CheckJudge, results: str, start_s: float = 0, step_s: float = 1) -> list[tuple[int, CheckState]]:
+    """Feed results, "+" good and "-" bad; return where the state changed."""
+    changes = []
+    for index, result in enumerate(results):
+        now_ns = int((start_s + index * step_s) * NS_PER_S)
+        before = one.verdict.state
+        one.take(ok=result == "+", reason="refused", now_ns=now_ns, wall_ns=WALL + now_ns)
+        if one.verdict.state is not before:
+            changes.append((index, one.verdict.state))
+    return changes
+
+
+@pytest.mark.parametrize(
+    ("rise", "fall", "results", "changes"),
+    [
+        (2, 3, "+", [(0, UP)]),
+        (2, 3, "-", [(0, DOWN)]),
+        (2, 3, "+--+--+", [(0, UP)]),
+        (2, 3, "+---", [(0, UP), (3, DOWN)]),
+        (2, 3, "+---+-++", [(0, UP), (3, DOWN), (7, UP)]),
+        (1, 1, "+-+", [(0, UP), (1, DOWN), (2, UP)]),
+        (3, 2, "-++-+++", [(0, DOWN), (6, UP)]),
+    ],
+)
+def test_rise_and_fall(rise, fall, results, changes):
+    assert play(judge(rise, fall), results) == changes
+
+
+def test_the_reason_is_the_latest():
+    one = judge(fall=1)
+    one.take(ok=False, reason="refused", now_ns=0, wall_ns=WALL)
+    told = one.take(ok=False, reason="no greeting in 1 s", now_ns=NS_PER_S, wall_ns=WALL + NS_PER_S)
+    assert told is not None
+    assert (told.reason, told.since_wall_ns) == ("no greeting in 1 s", WALL)
+    assert one.take(ok=False, reason="no greeting in 1 s", now_ns=2 * NS_PER_S, wall_ns=WALL) is None
+
+
+def test_one_that_flaps_is_held_and_says_until_when():
+    one = judge(rise=1, fall=1)
+    play(one, "+-+-+-+-")
+    assert one.verdict.state is DOWN
+    assert one.verdict.held_until_wall_ns > WALL
+    told = one.take(ok=True, reason="", now_ns=10 * NS_PER_S, wall_ns=WALL + 10 * NS_PER_S)
+    assert told is not None
+    assert (told.state, "held down" in told.reason) == (DOWN, True)
+    after_ns = one.held_until_ns + 1
+    back = one.take(ok=True, reason="", now_ns=after_ns, wall_ns=WALL + after_ns)
+    assert back is not None
+    assert (back.state, back.held_until_wall_ns) == (UP, 0)
+
+
+def test_one_that_fails_now_and_then_is_not_held():
+    one = judge(rise=1, fall=1)
+    play(one, "+-+-+-+-+-+-", step_s=120)
+    assert one.verdict.held_until_wall_ns == 0
+
+
+def test_what_was_known_lives_on():
+    one = judge(rise=1, fall=1)
+    play(one, "+-+-+-+-")
+    heir = judge(rise=1, fall=1, known=one.verdict)
+    assert heir.verdict == one.verdict
+    assert heir.take(ok=True, reason="", now_ns=NS_PER_S, wall_ns=WALL + 9 * NS_PER_S).state is DOWN
+    calm = judge(rise=2, fall=3, known=Verdict("c", UP, since_wall_ns=5))
+    assert play(calm, "--+---") == [(5, DOWN)]
+
+
+@given(st.text("+-", min_size=1, max_size=200), st.integers(1, 4), st.integers(1, 4))
+def test_what_holds_always(results, rise, fall):
+    """No change without as many results in a row as it takes; no hold beyond its limit."""
+    one = judge(rise, fall)
+    changes = play(one, results)
+    for index, state in changes[1:]:
+        needed = rise if state is UP else fall
+        assert results[index - needed + 1 : index + 1] == ("+" if state is UP else "-") * needed
+    assert one.held_until_ns <= len(results) * NS_PER_S + HOLD_NS_MAX
