@@ -30,9 +30,8 @@ from dataclasses import dataclass, field
 from hawatch.actions import gate_rules, nft
 from hawatch.actions.gate_rules import SLOTS, GateGroup, Layout
 from hawatch.actions.netlink import NETLINK_NETFILTER, NetlinkSocket
-from hawatch.actions.netlink_codec import Request
+from hawatch.actions.netlink_codec import Reply, Request
 from hawatch.actions.notifications import Listener
-
 from hawatch.errors import KernelError
 from hawatch.model import NS_PER_MS, NS_PER_S
 
@@ -347,7 +346,7 @@ class Gate:
             raise
         return True
 
-    def _dump(self, request: Request) -> list[nft.Reply]:
+    def _dump(self, request: Request) -> list[Reply]:
         try:
             return self._netlink.dump(request)
         except KernelError as error:

@@ -27,7 +27,6 @@ from ipaddress import ip_address
 from hawatch.actions import nft
 from hawatch.actions.netlink_codec import Request
 from hawatch.actions.nft import ChainSpec, DataType, Element, Nfproto, SetSpec, Table
-
 from hawatch.model import Family
 
 PRIORITY = -310
@@ -178,9 +177,10 @@ def _members(check: _Check, groups: Mapping[str, GateGroup]) -> dict[bytes, str]
     for group, one in groups.items():
         chain = f"{check.name}_{label(group)}"
         for address in one.addresses:
-            if Family.of(address) is check.family and not _passes_freely(check, one):
-                if wanted.setdefault(ip_address(address).packed, chain) != chain:
-                    raise ValueError(f"{address} belongs to two groups, {group} is one of them")
+            if Family.of(address) is not check.family or _passes_freely(check, one):
+                continue
+            if wanted.setdefault(ip_address(address).packed, chain) != chain:
+                raise ValueError(f"{address} belongs to two groups, {group} is one of them")
     return wanted
 
 
@@ -206,7 +206,7 @@ def install(layout: Layout, name: str, groups: Mapping[str, GateGroup], table_fl
 
 def retire(layout: Layout, name: str, labels: Sequence[str]) -> list[Request]:
     """Return what deletes the chains and sets of groups that are no more, given as labels, once no map leads there."""
-    requests = []
+    requests: list[Request] = []
     for spec in _TABLES[layout]:
         table = Table(spec.family, name)
         for one in labels:

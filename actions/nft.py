@@ -1,6 +1,6 @@
-"""nftables' bytes: tables, sets, chains, rules and set elements as netlink requests, and the parsing of answers. No I/O.
+"""nftables' bytes: tables, sets, chains, rules, set elements as netlink requests, and the parsing of answers. No I/O.
 
-Numbers are from Linux's UAPI headers ``linux/netfilter/nf_tables.h`` (NFT_, NFTA_) and ``linux/netfilter.h`` (NFPROTO_).
+Numbers are from Linux's UAPI headers ``linux/netfilter/nf_tables.h`` (NFT_, NFTA_), ``linux/netfilter.h`` (NFPROTO_).
 Every number in nftables' attributes is big endian.
 """
 
@@ -26,7 +26,6 @@ from hawatch.actions.netlink_codec import (
     parse_attributes,
     to_text,
 )
-
 from hawatch.errors import KernelError
 
 SUBSYSTEM = 10

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from hawatch.actions.netlink import NETLINK_ADD_MEMBERSHIP, SO_RCVBUFFORCE, SOL_NETLINK
 from hawatch.actions.netlink_codec import HEADER
-
 from hawatch.errors import KernelError
 
 RECEIVE_BYTES = 64 << 10

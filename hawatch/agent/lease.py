@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from random import SystemRandom
+from typing import Protocol
 
 import trio
 
@@ -20,31 +21,31 @@ from hawatch.cluster.effects import AdminAction, Answer, FitnessChanged
 from hawatch.cluster.node import Node
 from hawatch.cluster.report import report
 from hawatch.control.protocol import ALL
-from hawatch.errors import ConfigError, RefusedError
+from hawatch.errors import ConfigError, KernelError, LocalError, RefusedError
 from hawatch.model import NS_PER_MS, Event, Severity
 
 STOP_S = 3.0
 """Giving everything away may take so long at the agent's end."""
 FITNESS_INTERVAL_S = 0.5
+RETRY_S = 2.0
+"""What could not be opened is tried again after so long."""
 
 
-class GroupEffects(Effects):
+class GroupEffects(Effects, Protocol):
     """Effects of a director, as the ownership needs them."""
 
-    gate: str
-    """How the gate is kept, for the status."""
+    @property
+    def gate(self) -> str:
+        """How the gate is kept, for the status."""
 
     def adopted(self) -> Mapping[str, int]:
         """Return the groups whose gate is open, with the slot in use."""
-        raise NotImplementedError
 
     def fitness(self) -> tuple[int, str]:
         """Return how fit this director is, and what is missing, "" for nothing. Never waits."""
-        raise NotImplementedError
 
     def close_sockets(self) -> None:
         """Let go; what is in the kernel stays."""
-        raise NotImplementedError
 
 
 MakeEffects = Callable[[Settings, Emit], GroupEffects]
@@ -65,6 +66,7 @@ class LeasedOwnership:
         self._scope: trio.CancelScope | None = None
         self._ready = trio.Event()
         self._emit: Emit | None = None
+        self._problem = "this agent has just started"
 
     # --- life ------------------------------------------------------------------------------------------------
 
@@ -72,8 +74,13 @@ class LeasedOwnership:
         """Own and let go of groups, until cancelled."""
         self._emit = emit
         while True:
-            with trio.CancelScope() as self._scope:
-                await self._run_once(emit, changed)
+            try:
+                with trio.CancelScope() as self._scope:
+                    await self._run_once(emit, changed)
+            except (KernelError, LocalError, ConfigError) as error:
+                self._problem = str(error)
+                emit([Event("lease_failed", f"nothing can be owned: {error}", Severity.CRITICAL)])
+                await trio.sleep(RETRY_S)
 
     async def _run_once(self, emit: Emit, changed: Callable[[], None]) -> None:
         settings = self._settings
@@ -150,11 +157,9 @@ class LeasedOwnership:
         loop, effects = self._loop, self._effects
         if loop is None or effects is None:
             quorum = {"mode": self._settings.config.cluster.quorum, "held": False, "acceptors": 0, "reachable": 0}
-            return {"quorum": {**quorum, "reason": "just started"}, "directors": [], "groups": []}
+            return {"quorum": {**quorum, "reason": self._problem}, "directors": [], "groups": []}
         found = report(loop.node, now_ns())
-        addresses = {
-            group.name: [vip.address for vip in group.addresses] for group in self._settings.config.group
-        }
+        addresses = {group.name: [vip.address for vip in group.addresses] for group in self._settings.config.group}
         groups = found["groups"]
         assert isinstance(groups, list)
         found["groups"] = [

@@ -170,7 +170,7 @@ class NodeLoop:
 
     # --- out -------------------------------------------------------------------------------------------------
 
-    def carry_out(self, commands: Iterable[Command]) -> None:
+    def carry_out(self, commands: Iterable[Command]) -> None:  # noqa: C901 - one case a command
         """Carry out commands in their order."""
         for command in commands:
             match command:
