@@ -56,6 +56,8 @@ smtpd_banner = $myhostname ESMTP
 smtpd_client_event_limit_exceptions = static:all
 local_recipient_maps =
 alias_maps =
+local_transport = discard:
+default_transport = discard:
 alias_database =
 smtpd_relay_restrictions = permit_mynetworks, reject
 smtpd_tls_security_level = none
@@ -66,6 +68,11 @@ POSTFIX_MASTER = """
 smtp      inet  n       -       n       -       20      smtpd
 rewrite   unix  -       -       n       -       -       trivial-rewrite
 proxymap  unix  -       -       n       -       -       proxymap
+cleanup   unix  n       -       n       -       0       cleanup
+qmgr      unix  n       -       n       300     1       qmgr
+bounce    unix  -       -       n       -       0       bounce
+defer     unix  -       -       n       -       0       bounce
+discard   unix  -       -       n       -       -       discard
 postlog   unix-dgram n  -       n       -       1       postlogd
 """
 
