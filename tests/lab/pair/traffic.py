@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.lab.client import OK
-from tests.lab.namespaces import Node
-from tests.lab.shell import LabError, wait_until
+from tests.lab.pair.client import OK
+from tests.lab.pair.namespaces import Node
+from tests.lab.pair.shell import LabError, wait_until
 
 START_LIMIT_S = 20.0
 END_LIMIT_S = 10.0
@@ -40,8 +40,8 @@ class Traffic:
     def __init__(self, node: Node, streams: Sequence[str], name: str = "traffic") -> None:
         self.path = node.scratch / f"{name}.tsv"
         self.log = node.scratch / f"{name}.log"
-        root = Path(__file__).parents[2]
-        argv = [sys.executable, "-S", "-m", "tests.lab.client", str(self.path), *streams]
+        root = Path(__file__).parents[3]
+        argv = [sys.executable, "-S", "-m", "tests.lab.pair.client", str(self.path), *streams]
         self.process: subprocess.Popen[bytes] = node.start(argv, log=self.log, cwd=root)
 
     def wait_served(self, kinds: Iterable[str] = ("http",), limit_s: float = START_LIMIT_S) -> None:

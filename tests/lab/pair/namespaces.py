@@ -1,8 +1,8 @@
 """Network namespaces as machines: nodes with real links on bridges, all gone when the lab is left.
 
 The bridges are in a namespace of their own ("switch"), so that nothing is made in the host's: removing the
-namespaces removes everything. Names begin with ``hwlab<pid>-``; what a killed earlier run left behind is removed
-when the next lab starts. Files live under ``/run/hwlab<pid>`` (a tmpfs in User-Mode Linux: daemons that drop
+namespaces removes everything. Names begin with ``hwpair<pid>-``; what a killed earlier run left behind is removed
+when the next lab starts. Files live under ``/run/hwpair<pid>`` (a tmpfs in User-Mode Linux: daemons that drop
 their privileges need a file system that knows owners, and hostfs does not).
 """
 
@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Self
 
-from tests.lab.shell import LabError, alive, run, signal_all, wait_until
+from tests.lab.pair.shell import LabError, alive, run, signal_all, wait_until
 
-PREFIX = "hwlab"
+PREFIX = "hwpair"
 NAME = re.compile(rf"^{PREFIX}(\d+)-[a-z0-9]+$")
 SWITCH = "switch"
 SCRATCH_PARENT = Path("/run")

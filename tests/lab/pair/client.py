@@ -1,6 +1,6 @@
 """A client of the site: asks steadily, each time anew, and writes down what it got.
 
-    python -m tests.lab.client OUTPUT STREAM ...
+    python -m tests.lab.pair.client OUTPUT STREAM ...
 
 A STREAM is ``kind=http,address=192.168.1.110,port=80,every_ms=10,limit_ms=1000``; kinds are http, keep (HTTP on one
 connection for good), smtp, pop3 and dns. Each request is one line of OUTPUT, tab-separated: stream, start and end

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from tests.lab.namespaces import Lab, Link, Node
+from tests.lab.pair.namespaces import Lab, Link, Node
 from tests.lab.uml import has_ipvs
 
 if TYPE_CHECKING:
