@@ -3,10 +3,8 @@ PYTHON ?= python3
 VENV ?= build/venv
 BIN = $(VENV)/bin
 ON_IPVS = $(BIN)/python -m tests.lab.uml --timeout 1200 --
-RUNS ?= 3
-HOURS ?= 0.2
 
-.PHONY: demo test check bench sim lab docs packages clean
+.PHONY: demo test check bench docs packages clean
 
 # Debian's packages that the lab runs as a site would, and the guest kernel for machines without IPVS.
 packages:
@@ -23,6 +21,7 @@ check: $(VENV)/.ready
 	mkdir -p build/types/hawatch
 	ln -sfn $(CURDIR)/hawatch/* $(CURDIR)/probes $(CURDIR)/actions build/types/hawatch/
 	MYPYPATH=build/types $(BIN)/mypy -p hawatch
+	$(BIN)/mkdocs build --quiet --strict --site-dir build/docs
 
 # Tests that need IPVS (mark: kernel) run on a kernel that has it; the others run here. None is skipped.
 test: packages check
@@ -34,12 +33,7 @@ demo: packages $(VENV)/.ready
 
 bench: packages $(VENV)/.ready
 	$(BIN)/python -m tests.bench
-
-sim: $(VENV)/.ready
-	$(BIN)/python -m tests.sim --hours $(HOURS)
-
-lab: packages $(VENV)/.ready
-	$(ON_IPVS) $(BIN)/python -m tests.lab.failures --runs $(RUNS)
+	$(ON_IPVS) $(BIN)/python -m tests.bench.ipvs
 
 docs: $(VENV)/.ready
 	$(BIN)/mkdocs build --quiet --strict --site-dir build/docs

@@ -31,7 +31,6 @@ from hawatch.actions.ipvs_codec import (
 )
 from hawatch.actions.netlink import NETLINK_GENERIC, NetlinkSocket, resolve_generic_family
 from hawatch.actions.netlink_codec import generic
-
 from hawatch.errors import KernelError
 from hawatch.health.table import Change, DeleteDestination, DeleteService, describe
 from hawatch.model import Destination, DestinationKey, IpvsTimeouts, Plan, ServiceKey, TableEntry, VirtualService

@@ -26,7 +26,6 @@ from hawatch.actions.netlink_codec import (
     to_int,
     to_text,
 )
-
 from hawatch.health.table import (
     AddDestination,
     AddService,

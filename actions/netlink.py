@@ -38,7 +38,6 @@ from hawatch.actions.netlink_codec import (
     parse_attributes,
     to_int,
 )
-
 from hawatch.errors import KernelError
 
 NETLINK_ROUTE = 0

@@ -142,6 +142,8 @@ class Probe:
     default_port: ClassVar[int | None] = None
     """Used by `hawatch probe` where no port is given."""
     uses_port: ClassVar[bool] = True
+    port_optional: ClassVar[bool] = False
+    """True where the probe can do without a port: then a service that names none (a firewall mark) is accepted."""
     per_service: ClassVar[bool] = False
     """True where the answer depends on the service, so that the check cannot be shared between services."""
 

@@ -69,7 +69,7 @@ class DnsOptions(Options):
             number = dns.rdatatype.from_text(value)
         except (dns.exception.DNSException, ValueError) as error:
             raise ValueError('is no record type, such as "SOA", "A", "AAAA", "MX", "TYPE65"') from error
-        if dns.rdatatype.is_metatype(number) and number != dns.rdatatype.ANY:
+        if number == dns.rdatatype.NONE or (dns.rdatatype.is_metatype(number) and number != dns.rdatatype.ANY):
             raise ValueError("is a record type that cannot be asked for here")
         return dns.rdatatype.to_text(number)
 

@@ -95,6 +95,7 @@ class ExecProbe(Probe):
     """Runs a program and takes its exit status for the result, its first line for the reason."""
 
     options_type: ClassVar[type[Options]] = ExecOptions
+    port_optional: ClassVar[bool] = True
     per_service: ClassVar[bool] = True
 
     def __init__(self, options: Options, target: Target) -> None:

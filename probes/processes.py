@@ -4,13 +4,15 @@ Theory of operation: a program gets a session of its own, so that all that it st
 leaves that group (a daemon that calls setsid) is found otherwise: this process is made a child subreaper, so such a
 process becomes our child as soon as its parent is gone, and no child of ours has another session unless a program
 started it. After each run, what is left is killed and reaped until nothing is left, or a limit is reached; then the
-next run goes on with it. Descendants of programs that still run are told apart by a mark in their environment.
+next run goes on with it. Descendants of programs that still run are told apart by a mark in their environment. By the
+same mark a new process finds what its predecessor could not clean up because it was killed.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -230,3 +232,20 @@ def _become_subreaper() -> None:
         _running.clear()
         _starting.clear()
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        kill_forgotten()
+
+
+def kill_forgotten() -> None:
+    """Kill what programs of a process like this one have left behind when it was killed itself.
+
+    The mark names the process that ran them. Where that one lives, or is one of another container, they stay.
+    """
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            found = re.search(rb"(?:^|\0)%s=(\d{1,9})\.\d" % MARK.encode(), (directory / "environ").read_bytes())
+            if found is None or Path(f"/proc/{int(found[1])}").exists():
+                continue
+            if os.readlink(directory / "ns/pid") == os.readlink("/proc/self/ns/pid"):
+                os.kill(int(directory.name), signal.SIGKILL)
+        except OSError:
+            continue

@@ -88,7 +88,7 @@ def _live(kind: ChildKind, main: Callable[[], None], close: Iterable[socket.sock
         status = 0
     except SystemExit as ending:
         status = ending.code if isinstance(ending.code, int) else STATUS_CRASHED
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - the root of a process: told, and the process ends
         traceback.print_exc()
     finally:
         sys.stdout.flush()

@@ -20,10 +20,12 @@ kernel know. Nothing that it did in the kernel is undone by that.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import trio
@@ -34,8 +36,9 @@ from hawatch.agent.core_lag import LagMeter, measure_lag
 from hawatch.agent.core_table import TableKeeper
 from hawatch.agent.core_workers import Workers
 from hawatch.agent.events import EventLog, EventWriter
-from hawatch.agent.kernel import Kernel
+from hawatch.agent.kernel import Kernel, KernelSource
 from hawatch.agent.link import receive_leash, send_leash
+from hawatch.agent.memento import Memento
 from hawatch.agent.messages import (
     Adopt,
     AreYouThere,
@@ -57,15 +60,26 @@ from hawatch.control.server import ControlServer
 from hawatch.errors import ConfigError, HawatchError, KernelError, RefusedError
 from hawatch.model import Admin, DestinationKey, Event, Plan, ServiceKey, Severity
 
+REASONS_SHOWN_MAX = 20
+"""Changes or mistakes that one event spells out."""
 STOP_EVENTS_S = 1.0
 """The last events may take so long to be written."""
-OpenKernel = Callable[[], Kernel]
+
+
+@dataclass(frozen=True, slots=True)
+class Legacy:
+    """What all cores of one agent have in common, made by the keeper."""
+
+    memento: int
+    """Descriptor of the file for `Memento`."""
+    started_wall_ns: int
+    """When the agent was started."""
 
 
 class Core:
     """The state of one core and what ties its tasks together."""
 
-    def __init__(self, settings: Settings, leash: socket.socket, open_kernel: OpenKernel) -> None:
+    def __init__(self, settings: Settings, leash: socket.socket, kernels: KernelSource, legacy: Legacy) -> None:
         self.settings = settings
         self.events = EventLog(settings.node, wall_ns)
         self.writer = EventWriter(settings.places.events_file)
@@ -73,13 +87,13 @@ class Core:
         self.ownership: Ownership = SingleOwnership(settings)
         self.admin, self._admin_problem = load_admin(settings.places.admin_file)
         self.lag = LagMeter()
-        self.born_wall_ns = wall_ns()
+        self.started_wall_ns = legacy.started_wall_ns
         self._leash = leash
-        self._open_kernel = open_kernel
+        self._kernels = kernels
         self._reload_lock = trio.Lock()
         self._reload_problem = ""
         self.stopping = ""
-        self.table = TableKeeper(settings.plan, self.events.emit)
+        self.table = TableKeeper(settings.plan, self.events.emit, Memento(legacy.memento))
         self.workers = Workers(settings.plan, self.events.emit, self.table.wake, wall_ns)
 
     # --- life ------------------------------------------------------------------------------------------------
@@ -89,12 +103,12 @@ class Core:
         if self._admin_problem:
             self.events.emit([Event("state_broken", self._admin_problem, Severity.WARNING)])
         if self.settings.plan.services:
-            self.table.kernel = self._open_kernel()
+            self.table.set_kernel(self._kernels.open(), self._kernels.open())
         server = ControlServer(Commands(self).handle, _socket_group(self.settings.places.ctl_socket))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._remember_events)
             nursery.start_soon(self.table.run, self)
-            nursery.start_soon(self.ownership.run, self.events.emit, self.table.wake)
+            nursery.start_soon(self.ownership.run, self.events.emit, self.table.wake_all)
             nursery.start_soon(server.serve, trio.SocketListener(trio.socket.from_stdlib_socket(listener)))
             nursery.start_soon(measure_lag, self.lag, self._status_line)
             notify_service_manager(os.environ.get("NOTIFY_SOCKET", ""), "READY=1")
@@ -158,42 +172,42 @@ class Core:
         address = os.environ.get("NOTIFY_SOCKET", "")
         stamp = f"RELOADING=1\nMONOTONIC_USEC={trio.current_time() * 1e6:.0f}"
         notify_service_manager(address, stamp)
-        try:
+        with contextlib.suppress(HawatchError):  # told as an event
             await self.reload()
-        except HawatchError:
-            pass  # told as an event
         notify_service_manager(address, "READY=1")
 
     async def reload(self) -> list[str]:
         """Apply the configuration file: all of it, or nothing. Return what has changed."""
         async with self._reload_lock:
             try:
-                settings, changes, kernel = await trio.to_thread.run_sync(self._prepare_reload)
+                settings, changes, kernels = await trio.to_thread.run_sync(self._prepare_reload)
             except (ConfigError, KernelError) as error:
                 self._reload_problem = str(error).splitlines()[0]
                 self.events.emit([_rejected(error)])
                 raise
             self._reload_problem = ""
             if changes:
-                self._adopt(settings, kernel)
+                self._adopt(settings, kernels)
             numbers = {"changes": len(changes)}
-            reason = "; ".join(changes[:20]) or "the file is the same"
+            reason = "; ".join(changes[:REASONS_SHOWN_MAX]) or "the file is the same"
             self.events.emit([Event("config_reloaded", reason, numbers=numbers)])
             return changes
 
-    def _prepare_reload(self) -> tuple[Settings, list[str], Kernel | None]:
+    def _prepare_reload(self) -> tuple[Settings, list[str], list[Kernel]]:
         """Read the file and open what it needs that is not open yet. Runs in a thread; changes nothing."""
         new = load_settings(self.settings.places, self.settings.node_wanted)
         if new.node != self.settings.node:
             raise ConfigError(f"this node is {self.settings.node} and would be {new.node}: restart the agent")
         changes = [str(change) for change in describe_changes(self.settings.config, new.config)]
         settings = keep_what_needs_restart(self.settings, new)
-        kernel = self.table.kernel
-        if settings.plan.services and kernel is None:
-            kernel = self._open_kernel()
-        return settings, changes, kernel
+        kernels: list[Kernel] = []
+        if settings.plan.services:
+            self._kernels.check(settings.plan)
+            if not self.table.has_kernel:
+                kernels = [self._kernels.open(), self._kernels.open()]
+        return settings, changes, kernels
 
-    def _adopt(self, settings: Settings, kernel: Kernel | None) -> None:
+    def _adopt(self, settings: Settings, kernels: list[Kernel]) -> None:
         """Make new settings the ones in force. The keeper is told first: the next core is born with them."""
         descriptor = settings_to_file(settings)
         try:
@@ -202,11 +216,11 @@ class Core:
         finally:
             os.close(descriptor)
         self.settings = settings
-        self.table.kernel = kernel
+        if kernels:
+            self.table.set_kernel(*kernels)
         self.table.set_plan(settings.plan)
         self.workers.set_plan(settings.plan)
         self.ownership.set_settings(settings)
-        self.table.wake()
 
     # --- what the commands need ------------------------------------------------------------------------------
 
@@ -225,20 +239,22 @@ class Core:
         self.admin = state
         self._admin_problem = ""
         self.events.emit(events)
-        await self.table.settle()
+        await self.table.settle({event.service for event in events})
 
-    def admin_by_key(self) -> Mapping[tuple[str, DestinationKey], Admin]:
+    def admin_words(self) -> Mapping[tuple[str, str], Admin]:
         """Return what the administrator said, by service and server."""
-        return {
-            (service.name, server.destination.key): admin
-            for service in self.settings.plan.services
-            for server in service.servers
-            if (admin := self.admin.of(service.name, str(server.destination.key))) is not Admin.NONE
-        }
+        return self.admin.entries()
 
-    async def connections(self) -> Mapping[tuple[ServiceKey, DestinationKey], int]:
-        """Return how many connections each destination has."""
-        return await self.table.connections()
+    def inactive_groups(self) -> frozenset[str]:
+        """Return the groups whose services only their owner keeps in the table, which is not us now."""
+        owned = self.ownership.owned()
+        return frozenset(
+            group.name for group in self.settings.config.group if group.ipvs == "owner" and group.name not in owned
+        )
+
+    async def connections(self, services: Iterable[ServiceKey]) -> Mapping[tuple[ServiceKey, DestinationKey], int]:
+        """Return how many connections each destination of these services has."""
+        return await self.table.connections(services)
 
     async def status(self) -> bytes:
         """Return the status as JSON."""
@@ -246,13 +262,13 @@ class Core:
             StatusInputs(
                 settings=self.settings,
                 ownership=self.ownership.status(),
-                decision=self.table.decision,
-                verdicts=self.workers.verdicts,
+                servers=self.table.servers,
+                services=self.table.services,
                 summaries=self.workers.summaries,
                 workers=list(self.workers.by_name.values()),
                 warnings=self.warnings(),
                 lag=self.lag,
-                born_wall_ns=self.born_wall_ns,
+                started_wall_ns=self.started_wall_ns,
                 now_wall_ns=wall_ns(),
             )
         )
@@ -266,9 +282,10 @@ class Core:
 
 
 def _rejected(error: HawatchError) -> Event:
-    problems = [str(problem) for problem in error.problems] if isinstance(error, ConfigError) else []
-    reason = "; ".join(problems[:20]) or str(error)
-    return Event("config_rejected", reason, Severity.WARNING, numbers={"problems": max(1, len(problems))})
+    lines = str(error).splitlines()
+    more = f"; and {len(lines) - REASONS_SHOWN_MAX} more" if len(lines) > REASONS_SHOWN_MAX else ""
+    reason = "; ".join(lines[:REASONS_SHOWN_MAX]) + more
+    return Event("config_rejected", reason, Severity.WARNING, numbers={"problems": len(lines)})
 
 
 def _socket_group(path: Path) -> Callable[[], int | None]:
@@ -281,12 +298,14 @@ def _socket_group(path: Path) -> Callable[[], int | None]:
     return group_id
 
 
-def run_core(settings: Settings, leash: socket.socket, listener: socket.socket, open_kernel: OpenKernel) -> None:
+def run_core(
+    settings: Settings, leash: socket.socket, listener: socket.socket, kernels: KernelSource, legacy: Legacy
+) -> None:
     """Be the core of an agent: returns when the keeper says stop or is gone."""
     leash.setblocking(False)
     listener.setblocking(False)
 
     async def main() -> None:
-        await Core(settings, leash, open_kernel).run(listener)
+        await Core(settings, leash, kernels, legacy).run(listener)
 
     trio.run(main)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -54,8 +54,8 @@ class Agent(Protocol):
     async def reload(self) -> list[str]:
         """Apply the configuration file and return what has changed; raise ConfigError or KernelError."""
 
-    async def connections(self) -> Mapping[tuple[ServiceKey, DestinationKey], int]:
-        """Return how many connections, active and inactive, each destination has in the kernel."""
+    async def connections(self, services: Iterable[ServiceKey]) -> Mapping[tuple[ServiceKey, DestinationKey], int]:
+        """Return how many connections each destination of some services has in the kernel."""
 
 
 class Commands:
@@ -102,7 +102,9 @@ class Commands:
         try:
             changes = await self._agent.reload()
         except ConfigError as error:
-            return Refused(reason=str(error).splitlines()[0], problems=[str(problem) for problem in error.problems])
+            lines = str(error).splitlines()
+            mistakes = f"{len(lines)} mistake{'s' if len(lines) != 1 else ''}"
+            return Refused(reason=f"the configuration has {mistakes}; nothing was changed", problems=lines)
         return Done(data=raw({"changes": changes, "text": "the configuration is the same; nothing to change"}))
 
     # --- servers ---------------------------------------------------------------------------------------------
@@ -136,7 +138,7 @@ class Commands:
         left = 0
         with trio.move_on_after(timeout_s or float("inf")):
             while True:
-                counts = await self._agent.connections()
+                counts = await self._agent.connections({service for service, _ in keys})
                 left = sum(count for key, count in counts.items() if key in keys)
                 if left == 0:
                     return 0

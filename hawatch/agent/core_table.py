@@ -2,9 +2,13 @@
 
 Theory of operation
 -------------------
-One task decides and applies. It runs when something has changed, and applies in the main thread what it decided:
-a change takes the kernel much less than a millisecond, and they go out in batches. Another task reads the kernel's
-table in a thread every few seconds. What it finds counts only if nothing was applied while it read.
+One task decides and applies. It runs when something has changed, looks at the services that this concerns, and sends
+the kernel what is to be otherwise in the main thread, many changes to a packet: that takes much less than a
+millisecond. What concerns many services is done in slices, between which the core's other tasks get their turn.
+
+Another task reads the kernel's table in a thread every few seconds, through a connection of its own. What it finds
+counts only if nothing was applied while it read. Where it differs from what we left there somebody else was at work:
+that is put back, with an event. Services that are not ours do not concern us.
 
 The first decision waits for the kernel's table and for what the probers know, so that a core that is born anew
 decides by the same things as the one before it, and finds nothing to change.
@@ -12,70 +16,128 @@ decides by the same things as the one before it, and finds nothing to change.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 import trio
 
 from hawatch.agent.core_workers import Workers
-from hawatch.agent.kernel import Kernel
-from hawatch.agent.ownership import Ownership
+from hawatch.agent.kernel import Kernel, Table
+from hawatch.agent.memento import Memento
 from hawatch.errors import KernelError
-from hawatch.health.table import Decision, Inputs, Memory, decide, diff
-from hawatch.model import Admin, DestinationKey, Event, Plan, ServerState, ServiceKey, Severity, Table
+from hawatch.health.decide import Decision, Inputs, Memory, ServerStatus, ServiceStatus, decide
+from hawatch.health.table import (
+    AddDestination,
+    AddService,
+    Change,
+    DeleteDestination,
+    DeleteService,
+    SetDestination,
+    SetService,
+    apply_to,
+    describe,
+    diff,
+)
+from hawatch.model import Admin, DestinationKey, Event, IpvsTimeouts, Plan, ServerState, ServiceKey, Severity
+from hawatch.model import Protocol as Transport
 
 FIRST_WAIT_S = 3.0
 """The first decision waits for the probers no longer."""
-RECONCILE_INTERVAL_S = 5.0
+RECONCILE_INTERVAL_S = 3.0
 DRIFT_SHOWN_MAX = 10
 """Changes by hand that one event spells out."""
-GATHER_S = 0.002
+GATHER_S = 0.001
 """Verdicts that come together are decided on together."""
+SLICE_SERVERS = 50
+"""Servers decided on before the core's other tasks get their turn."""
+
+Emit = Callable[[Iterable[Event]], None]
 
 
 class View(Protocol):
     """What the table needs of the core."""
 
     workers: Workers
-    ownership: Ownership
 
-    def admin_by_key(self) -> Mapping[tuple[str, DestinationKey], Admin]:
+    def admin_words(self) -> Mapping[tuple[str, str], Admin]:
         """Return what the administrator said, by service and server."""
+
+    def inactive_groups(self) -> frozenset[str]:
+        """Return the groups whose services are not kept in the table now."""
 
 
 class TableKeeper:
     """Keeps the kernel's table as the configuration, the verdicts and the administrator want it."""
 
-    def __init__(self, plan: Plan, emit: Callable[[Iterable[Event]], None]) -> None:
-        self.kernel: Kernel | None = None
-        self.decision: Decision | None = None
-        self._plan = plan
+    def __init__(self, plan: Plan, emit: Emit, memento: Memento) -> None:
+        self.servers: dict[str, tuple[ServerStatus, ...]] = {}
+        """By service; empty before the first decision."""
+        self.services: dict[str, ServiceStatus] = {}
+        self._kernel: Kernel | None = None
+        self._reader: Kernel | None = None
+        self._reader_lock = trio.Lock()
         self._emit = emit
-        self._memory = Memory()
+        self._memento = memento
+        self._memory: Memory = memento.read() or {}
         self._table: Table = {}
-        self._owned = _keys(plan)
+        self._owned: set[ServiceKey] = set()
+        self._dirty: set[str] = set()
+        self._drifted: set[str] = set()
         self._woken = trio.Event()
         self._settled = trio.Event()
         self._generation = 0
         """Counts what was applied: a reading during which it rose is stale."""
-        self._reread_differs = False
+        self._reread_now = trio.Event()
+        self._uncertain: set[ServiceKey] = set()
+        """Services of which the kernel refused a change: what they hold now is not known until the next reading."""
+        self._timeouts: IpvsTimeouts | None = None
         self._read_problem = ""
-        self._refusals: dict[str, None] = {}
+        self._refusals: dict[str, tuple[str, ...]] = {}
+        self.set_plan(plan)
 
-    def wake(self) -> None:
-        """Something has changed: decide soon."""
-        self._woken.set()
+    # --- what wakes it ---------------------------------------------------------------------------------------
 
     def set_plan(self, plan: Plan) -> None:
         """Go on by a new plan; what only the old one had is taken out of the kernel."""
-        self._owned = self._owned | _keys(plan)
         self._plan = plan
+        self._owned |= {service.virtual.key for service in plan.services}
+        self._by_check: dict[str, list[str]] = {}
+        for service in plan.services:
+            for server in (*service.servers, *((service.sorry,) if service.sorry else ())):
+                for check in server.checks:
+                    self._by_check.setdefault(check, []).append(service.name)
+        names = {service.name for service in plan.services}
+        self.servers = {name: rows for name, rows in self.servers.items() if name in names}
+        self.services = {name: row for name, row in self.services.items() if name in names}
+        self._refusals = {name: texts for name, texts in self._refusals.items() if name in names}
+        self.wake_all()
 
-    async def settle(self) -> None:
-        """Return when a decision that began after this call has been applied."""
+    def wake(self, checks: Iterable[str]) -> None:
+        """The verdicts of these checks have changed: decide soon."""
+        for check in checks:
+            self._dirty.update(self._by_check.get(check, ()))
+        self._woken.set()
+
+    def wake_all(self) -> None:
+        """Anything may have changed: decide on everything soon."""
+        self._dirty.update(service.name for service in self._plan.services)
+        self._woken.set()
+
+    async def settle(self, services: Iterable[str]) -> None:
+        """Decide on these services, and return when that has been applied."""
+        self._dirty.update(services)
         settled = self._settled
         self._woken.set()
         await settled.wait()
+
+    def set_kernel(self, kernel: Kernel, reader: Kernel) -> None:
+        """Use these connections: one to change the table with, one to read it with from a thread."""
+        self._kernel, self._reader = kernel, reader
+
+    @property
+    def has_kernel(self) -> bool:
+        """Tell whether there is a connection to the kernel; without services none is needed."""
+        return self._kernel is not None
 
     # --- tasks -----------------------------------------------------------------------------------------------
 
@@ -88,7 +150,7 @@ class TableKeeper:
             while True:
                 self._woken = trio.Event()
                 settled, self._settled = self._settled, trio.Event()
-                self._act(view)
+                await self._act(view)
                 settled.set()
                 await self._woken.wait()
                 await trio.sleep(GATHER_S)
@@ -101,67 +163,141 @@ class TableKeeper:
 
     async def _reconcile(self) -> None:
         while True:
-            await trio.sleep(RECONCILE_INTERVAL_S)
-            if await self._reread():
-                self.wake()
+            asked = False
+            with trio.move_on_after(RECONCILE_INTERVAL_S):
+                await self._reread_now.wait()
+                asked = True
+            self._reread_now = trio.Event()
+            await self._reread()
+            if not asked:
+                self._dirty.update(self._refusals)
+            if self._dirty:
+                self._woken.set()
 
-    async def _reread(self) -> bool:
-        """Read the kernel's table in a thread; tell whether it is another one than we thought."""
-        if self.kernel is None:
-            return False
+    async def _reread(self) -> None:
+        """Read the kernel's table in a thread, and mark the services that are not as we left them."""
+        reader = self._reader
+        if reader is None:
+            return
         generation = self._generation
         try:
-            table = await trio.to_thread.run_sync(self.kernel.read)
+            async with self._reader_lock:
+                table = await trio.to_thread.run_sync(reader.read)
         except KernelError as error:
             self._note_read_problem(f"the IPVS table cannot be read: {error}")
-            return False
+            return
         self._note_read_problem("")
-        if generation != self._generation or table == self._table:
-            return False
-        self._table = table
-        self._reread_differs = self.decision is not None
-        return True
+        if generation != self._generation:
+            return
+        before, self._table = self._table, table
+        for service in self._plan.services:
+            key = service.virtual.key
+            if service.name in self.services and before.get(key) != table.get(key):
+                self._dirty.add(service.name)
+                if key not in self._uncertain:
+                    self._drifted.add(service.name)
+        self._uncertain.clear()
 
     # --- decide and apply ------------------------------------------------------------------------------------
 
-    def _act(self, view: View) -> None:
-        """Decide on what is known now, and make the kernel's table so."""
+    async def _act(self, view: View) -> None:
+        """Decide on the services that something has changed for, and make the kernel's table so."""
+        dirty, self._dirty = self._dirty, set()
+        drifted, self._drifted = self._drifted, set()
+        plan = self._plan
+        self._set_timeouts(plan)
+        for names in _slices(plan, dirty):
+            if plan is not self._plan:
+                self._dirty |= dirty  # a new plan came in between: begin anew with that
+                return
+            self._decide(view, plan, names, names & drifted)
+            await trio.lowlevel.checkpoint()
+        self._remove_unwanted(view)
+
+    def _decide(self, view: View, plan: Plan, names: set[str], drifted: set[str]) -> None:
         inputs = Inputs(
             verdicts=view.workers.verdicts,
-            admin=view.admin_by_key(),
-            weights=view.workers.weights(),
+            admin=view.admin_words(),
             kernel=self._table,
-            owned_groups=view.ownership.owned(),
+            weights=view.workers.weights,
+            inactive_groups=view.inactive_groups(),
         )
-        self.decision = decision = decide(self._plan, inputs, self._memory)
-        self._memory = decision.memory
-        if self.kernel is not None:
-            self._apply(self.kernel, decision.wanted)
+        decision = decide(plan, inputs, self._memory, names)
+        self._apply(decision, plan, drifted)
+        rows: dict[str, list[ServerStatus]] = {name: [] for name in names}
+        for row in decision.servers:
+            rows[row.service].append(row)
+        self.servers.update({name: tuple(found) for name, found in rows.items()})
+        self.services.update({status.name: status for status in decision.services})
+        if decision.memory != self._memory:
+            self._memory = decision.memory
+            self._memento.write(decision.memory)
         self._emit(decision.events)
 
-    def _apply(self, kernel: Kernel, wanted: Table) -> None:
-        changes, drift = diff(self._table, wanted, self._owned)
-        if self._reread_differs and drift:
-            self._emit([_drift_event(drift)])
-        self._reread_differs = False
-        if not changes:
+    def _apply(self, decision: Decision, plan: Plan, drifted: set[str]) -> None:
+        if self._kernel is None:
             return
+        present = {key: self._table[key] for key in decision.wanted if key in self._table}
+        changes = diff(present, decision.wanted)
+        names = {service.virtual.key: service.name for service in plan.services}
+        refused = self._send(self._kernel, changes, present)
+        self._note_refusals({names[key] for key in decision.wanted}, names, refused)
+        for name in drifted:
+            drift = [change for change in changes if names[_service_of(change)] == name]
+            if drift:
+                self._emit([_drift_event(drift, name)])
+
+    def _remove_unwanted(self, view: View) -> None:
+        """Take out services of ours that are not wanted any more: of an earlier plan, or of an inactive group."""
+        inactive = view.inactive_groups()
+        wanted = {service.virtual.key for service in self._plan.services if service.group not in inactive}
+        gone = self._owned - wanted
+        present = {key: self._table[key] for key in gone if key in self._table}
+        if present and self._kernel is not None:
+            self._send(self._kernel, diff(present, {}, gone), present)
+        self._owned = {service.virtual.key for service in self._plan.services}
+
+    def _send(self, kernel: Kernel, changes: tuple[Change, ...], present: Table) -> list[tuple[Change, str]]:
+        """Send changes of the services in `present`, remember what comes of them; return what was refused."""
+        if not changes:
+            return []
         self._generation += 1
         try:
-            refusals = list(kernel.apply(changes))
+            refused = [(failure.change, failure.reason) for failure in kernel.apply(changes)]
         except KernelError as error:
-            refusals = [str(error)]
-        self._note_refusals(refusals)
-        if not refusals:
-            self._table = {key: entry for key, entry in self._table.items() if key not in self._owned} | dict(wanted)
-            self._owned = _keys(self._plan)
+            return [(change, str(error)) for change in changes]
+        if refused:
+            self._uncertain |= {_service_of(change) for change in changes}
+            self._reread_now.set()
+            return refused
+        left = apply_to(present, changes)
+        for key in present.keys() - left.keys():
+            del self._table[key]
+        self._table.update(left)
+        return []
 
-    def _note_refusals(self, refusals: list[str]) -> None:
+    def _set_timeouts(self, plan: Plan) -> None:
+        """Set the connection timeouts, when they are new."""
+        if self._kernel is None or self._timeouts == plan.timeouts:
+            return
+        self._timeouts = plan.timeouts
+        try:
+            self._kernel.set_timeouts(plan.timeouts)
+        except KernelError as error:
+            self._emit([Event("ipvs_refused", f"the connection timeouts: {error}", Severity.WARNING)])
+
+    def _note_refusals(
+        self, concerned: set[str], names: Mapping[ServiceKey, str], refused: list[tuple[Change, str]]
+    ) -> None:
         """Tell of what the kernel refuses once, not each time that it is tried again."""
-        for text in refusals:
-            if text not in self._refusals:
-                self._emit([Event("ipvs_refused", f"{text}; it is tried again", Severity.WARNING)])
-        self._refusals = dict.fromkeys(refusals)
+        known = {text for texts in self._refusals.values() for text in texts}
+        for name in concerned:
+            self._refusals.pop(name, None)
+        for change, text in refused:
+            name = names[_service_of(change)]
+            self._refusals[name] = (*self._refusals.get(name, ()), text)
+            if text not in known:
+                self._emit([Event("ipvs_refused", f"{text}; it is tried again", Severity.WARNING, service=name)])
 
     def _note_read_problem(self, text: str) -> None:
         if text and not self._read_problem:
@@ -170,30 +306,63 @@ class TableKeeper:
 
     # --- what others ask -------------------------------------------------------------------------------------
 
-    async def connections(self) -> Mapping[tuple[ServiceKey, DestinationKey], int]:
-        """Return the connections of each destination, read by a thread."""
-        if self.kernel is None:
+    async def connections(self, services: Iterable[ServiceKey]) -> dict[tuple[ServiceKey, DestinationKey], int]:
+        """Return the connections of the destinations of some services, read by a thread.
+
+        Of TCP's only the established ones count: a director with direct routing remembers a closed connection for
+        two minutes, and nobody need wait for that. Of the other protocols all count.
+        """
+        reader = self._reader
+        if reader is None:
             return {}
-        return await trio.to_thread.run_sync(self.kernel.connections)
+        async with self._reader_lock:
+            counts = await trio.to_thread.run_sync(reader.read_counts, tuple(services))
+        return {
+            (service, key): count.active if service.protocol == Transport.TCP else count.active + count.inactive
+            for service, destinations in counts.items()
+            for key, count in destinations.items()
+        }
 
     def problems(self) -> list[str]:
         """Return what is wrong, a sentence each."""
-        return [*self._refusals, self._read_problem]
+        refusals = [f"service {name}: {text}" for name, texts in self._refusals.items() for text in texts]
+        return [*refusals, *([self._read_problem] if self._read_problem else [])]
 
     def count_up(self) -> tuple[int, int]:
         """Return how many servers are up, and how many there are."""
-        servers = self.decision.servers.values() if self.decision else ()
-        return sum(server.state is ServerState.UP for server in servers), len(servers)
+        rows = [row for found in self.servers.values() for row in found if not row.sorry]
+        return sum(row.state is ServerState.UP for row in rows), len(rows)
 
 
-def _keys(plan: Plan) -> frozenset[ServiceKey]:
-    """Return the services that a plan keeps in the kernel."""
-    return frozenset(service.virtual.key for service in plan.services)
+def _slices(plan: Plan, dirty: set[str]) -> Iterator[set[str]]:
+    """Yield the names of the services to decide on, so many at a time that it takes no long time."""
+    names: set[str] = set()
+    servers = 0
+    for service in plan.services:
+        if service.name in dirty:
+            names.add(service.name)
+            servers += len(service.servers) + 1
+        if servers >= SLICE_SERVERS:
+            yield names
+            names, servers = set(), 0
+    if names:
+        yield names
 
 
-def _drift_event(drift: Iterable[object]) -> Event:
-    """Return the event that tells of what somebody else changed in our services."""
-    texts = [str(each) for each in drift]
-    shown = "; ".join(texts[:DRIFT_SHOWN_MAX]) + ("; ..." if len(texts) > DRIFT_SHOWN_MAX else "")
-    reason = f"the IPVS table was changed by someone else and is put back: {shown}"
-    return Event("ipvs_drift", reason, Severity.WARNING, numbers={"changes": len(texts)})
+def _service_of(change: Change) -> ServiceKey:
+    """Return the service that a change is about."""
+    match change:
+        case AddService(service=service) | SetService(service=service):
+            return service.key
+        case DeleteService(key=key):
+            return key
+        case AddDestination(service=key) | SetDestination(service=key) | DeleteDestination(service=key):
+            return key
+
+
+def _drift_event(drift: list[Change], service: str) -> Event:
+    """Return the event that tells of what somebody else changed in a service of ours."""
+    shown = "; ".join(describe(change) for change in drift[:DRIFT_SHOWN_MAX])
+    more = "; ..." if len(drift) > DRIFT_SHOWN_MAX else ""
+    reason = f"somebody else changed the IPVS table, it is put back: {shown}{more}"
+    return Event("ipvs_drift", reason, Severity.WARNING, service=service, numbers={"changes": len(drift)})

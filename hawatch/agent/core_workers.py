@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+import msgspec
 import trio
 
 from hawatch.agent.child import CORE, PLUGINS, PROBER, wanted_children
@@ -59,11 +60,13 @@ class Workers:
         self,
         plan: Plan,
         emit: Callable[[Iterable[Event]], None],
-        changed: Callable[[], None],
+        changed: Callable[[Iterable[str]], None],
         wall_clock: Callable[[], int],
     ) -> None:
         self.verdicts: dict[str, Verdict] = {}
         self.summaries: dict[str, CheckSummary] = {}
+        self.weights: dict[str, int] = {}
+        """Weights that checks asked for."""
         self.by_name: dict[str, Worker] = {}
         self._emit = emit
         self._changed = changed
@@ -77,6 +80,7 @@ class Workers:
         self._plan = plan
         self.verdicts = {check: verdict for check, verdict in self.verdicts.items() if check in plan.checks}
         self.summaries = {check: summary for check, summary in self.summaries.items() if check in plan.checks}
+        self.weights = {check: weight for check, weight in self.weights.items() if check in plan.checks}
         wanted = wanted_children(plan)
         for name in wanted:
             self.by_name.setdefault(name, Worker(name)).assign.set()
@@ -90,10 +94,6 @@ class Workers:
         """Tell whether every worker that probes has told what it knows."""
         return all(worker.complete for name, worker in self.by_name.items() if name != CORE)
 
-    def weights(self) -> Mapping[str, int]:
-        """Return the weights that checks asked for, by check."""
-        return {check: summary.weight for check, summary in self.summaries.items() if summary.weight >= 0}
-
     # --- what the keeper tells -------------------------------------------------------------------------------
 
     def lost(self, message: WorkerLost) -> None:
@@ -103,10 +103,11 @@ class Workers:
             return
         worker.state, worker.pid, worker.restarts = WorkerState.LOST, 0, message.restarts
         worker.reason, worker.lost_wall_ns = message.reason, self._wall_clock()
-        what = "its servers keep their last states" if worker.name != CORE else "the kernel's tables stay as they are"
-        reason = f"{worker.name} {message.reason}; {what}; it is started again"
-        if message.restart_in_ms:
-            reason += f" in {message.restart_in_ms} ms"
+        if worker.name == CORE:
+            reason = f"the core before this one ended: {message.reason}; the kernel's tables are as it left them"
+        else:
+            delay = f"in {message.restart_in_ms} ms" if message.restart_in_ms else "at once"
+            reason = f"{worker.name} {message.reason}: its servers keep their last states; it is started again {delay}"
         numbers = {"restarts": message.restarts, "restart_in_ms": message.restart_in_ms}
         self._emit([Event("worker_lost", reason, Severity.WARNING, numbers=numbers)])
 
@@ -188,7 +189,7 @@ class Workers:
                 raise PeerError("an assignment is the core's to send")
 
     def _take_verdicts(self, worker: Worker, message: Verdicts) -> None:
-        changed = message.complete and not worker.complete
+        changed: list[str] = []
         for verdict in message.verdicts:
             if verdict.check not in self._plan.checks:
                 continue
@@ -196,30 +197,31 @@ class Workers:
                 continue  # told before the assignment with our verdict reached it
             if self.verdicts.get(verdict.check) != verdict:
                 self.verdicts[verdict.check] = verdict
-                changed = True
+                changed.append(verdict.check)
+        news = message.complete and not worker.complete
         worker.complete = worker.complete or message.complete
-        if changed:
-            self._changed()
+        if changed or news:
+            self._changed(changed)
 
     def _knows(self, check: str) -> bool:
         verdict = self.verdicts.get(check)
         return verdict is not None and verdict.state is not CheckState.UNKNOWN
 
     def _take_summaries(self, summaries: Iterable[CheckSummary]) -> None:
-        weights_before = self.weights()
+        changed: list[str] = []
         for summary in summaries:
-            if summary.check not in self._plan.checks:
+            check = summary.check
+            if check not in self._plan.checks:
                 continue
-            before = self.summaries.get(summary.check)
+            before = self.summaries.get(check)
             if summary.latency_us < 0 and before is not None:
-                summary = CheckSummary(
-                    summary.check,
-                    summary.runs,
-                    summary.failures,
-                    before.latency_us,
-                    summary.last_reason,
-                    summary.weight,
-                )
-            self.summaries[summary.check] = summary
-        if self.weights() != weights_before:
-            self._changed()
+                summary = msgspec.structs.replace(summary, latency_us=before.latency_us)
+            self.summaries[check] = summary
+            if summary.weight != self.weights.get(check, -1):
+                changed.append(check)
+                if summary.weight >= 0:
+                    self.weights[check] = summary.weight
+                else:
+                    del self.weights[check]
+        if changed:
+            self._changed(changed)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
+from hawatch.actions.ipvs import Failure, Ipvs, check_capabilities
+from hawatch.actions.ipvs_codec import Counts
+from hawatch.agent.process import Capability, permitted_capabilities
+from hawatch.errors import KernelError
 from hawatch.health.table import Change
-from hawatch.model import DestinationKey, IpvsTimeouts, Plan, ServiceKey, Table
+from hawatch.model import DestinationKey, IpvsTimeouts, Plan, ServiceKey, TableEntry
+
+Table = dict[ServiceKey, TableEntry]
 
 
 class Kernel(Protocol):
@@ -15,19 +22,40 @@ class Kernel(Protocol):
     def read(self) -> Table:
         """Return the whole table."""
 
-    def apply(self, changes: Sequence[Change]) -> Sequence[str]:
-        """Make the changes in their order; return a sentence for each that the kernel refused."""
+    def apply(self, changes: Sequence[Change]) -> Sequence[Failure]:
+        """Make the changes in their order; return those that the kernel refused."""
 
-    def set_timeouts(self, timeouts: IpvsTimeouts) -> None:
-        """Set the connection timeouts that are not 0."""
+    def set_timeouts(self, timeouts: IpvsTimeouts) -> bool:
+        """Set the connection timeouts that are not 0; tell whether they were others."""
 
-    def connections(self) -> Mapping[tuple[ServiceKey, DestinationKey], int]:
-        """Return the connections of each destination, active and inactive together."""
+    def read_counts(self, services: Iterable[ServiceKey]) -> Mapping[ServiceKey, Mapping[DestinationKey, Counts]]:
+        """Return what the kernel counts of the destinations of some services."""
+
+    def close(self) -> None:
+        """Let go of it; the table stays."""
 
 
-def check_kernel(plan):
-    pass
+@dataclass(frozen=True, slots=True)
+class KernelSource:
+    """Where the core gets its kernel from."""
+
+    open: Callable[[], Kernel]
+    """Return a new connection; raise KernelError with one sentence when there is none to be had."""
+    check: Callable[[Plan], None]
+    """Raise KernelError with one sentence if a plan needs what is not there. Touches nothing."""
 
 
-def open_kernel():
-    raise NotImplementedError
+def check_kernel(plan: Plan) -> None:
+    """Raise KernelError if the kernel, or our permission, lacks what a plan needs. Touches nothing."""
+    problems: list[str] = []
+    if plan.services:
+        Ipvs.open().close()
+        problems += check_capabilities(plan)
+    pings = any(check.type == "ping" for check in plan.checks.values())
+    if pings and Capability.NET_RAW not in permitted_capabilities():
+        problems.append("ping probes need the capability CAP_NET_RAW: run as root, or as systemd's unit does")
+    if problems:
+        raise KernelError("; ".join(problems))
+
+
+LINUX = KernelSource(open=Ipvs.open, check=check_kernel)

@@ -25,12 +25,12 @@ from random import Random
 
 import trio
 
-from hawatch.agent.faults import exception_reason
 from hawatch.agent.link import FrameSplitter, frame, receive_leash, send_leash
 from hawatch.agent.messages import AreYouThere, Assign, CheckSummary, IAmHere, Link, Summary, Verdicts, WorkMessage
 from hawatch.agent.runner import boottime_ns, is_conversation, run_probe
 from hawatch.agent.stream_lane import StreamLane
 from hawatch.errors import PeerError
+from hawatch.faults import exception_reason
 from hawatch.health.schedule import TICK_NS, Schedule, Slot
 from hawatch.health.verdict import CheckJudge
 from hawatch.model import NS_PER_MS, NS_PER_S, Check, Verdict
@@ -40,6 +40,8 @@ from hawatch.registry import probe_class
 SUMMARY_S = 2.0
 PAUSE_NS = 50 * NS_PER_MS
 """A wake-up later than this is a pause of ours."""
+PAUSE_SHARE = 4
+"""A pause matters to a run from a quarter of its timeout on."""
 PAUSE_BLAME_NS = NS_PER_S // 4
 """Failures so soon after a pause are put down to it, beside those of runs that were under way in it."""
 TASKS_LIMIT = 256
@@ -86,6 +88,8 @@ class Prober:
         self._changed: dict[str, Verdict] = {}
         self._wake = trio.Event()
         self._pause_end_ns = 0
+        self._pause_ns = 0
+        """How long the last pause was."""
         self._outbox: trio.MemorySendChannel[WorkMessage] | None = None
 
     # --- assignments -----------------------------------------------------------------------------------------
@@ -144,14 +148,13 @@ class Prober:
         woken_ns = boottime_ns()
         if woken_ns - until_ns > PAUSE_NS:
             self._pause_end_ns = woken_ns
+            self._pause_ns = woken_ns - until_ns
 
     def _next_deadline_ns(self) -> int | None:
         deadline_ns = self.lane.next_deadline_ns()
         return None if deadline_ns is None else -(-deadline_ns // TICK_NS) * TICK_NS
 
     def _measure_lateness(self, due: list[Slot], now_ns: int) -> None:
-        if self._pause_end_ns and now_ns - self._pause_end_ns < PAUSE_NS:
-            logger.warning("held up for a moment: %d checks start late; their failures do not count", len(due))
         self.lateness_ns_max = max(self.lateness_ns_max, max(slot.late_ns for slot in due))
 
     def _start(self, due: list[Slot], nursery: trio.Nursery) -> None:
@@ -216,13 +219,11 @@ class Prober:
 
     def _is_our_fault(self, slot: Slot, started_ns: int, finished_ns: int) -> bool:
         """Tell whether a failure may come of our own pause: it was under way in it, or its time-out came late."""
-        if (
-            self._pause_end_ns
-            and started_ns <= self._pause_end_ns
-            and finished_ns < self._pause_end_ns + PAUSE_BLAME_NS
-        ):
+        enough_ns = max(PAUSE_NS, slot.check.timeout_ns // PAUSE_SHARE)
+        in_pause = started_ns <= self._pause_end_ns and finished_ns < self._pause_end_ns + PAUSE_BLAME_NS
+        if in_pause and self._pause_ns > enough_ns:
             return True
-        return finished_ns - started_ns - slot.check.timeout_ns > max(PAUSE_NS, slot.interval_ns // 4)
+        return finished_ns - started_ns - slot.check.timeout_ns > enough_ns
 
     # --- telling the core ------------------------------------------------------------------------------------
 

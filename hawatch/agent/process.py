@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import socket
+import struct
 from collections.abc import Iterable
 from enum import IntEnum
 
@@ -19,6 +20,10 @@ PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 LINUX_CAPABILITY_VERSION_3 = 0x20080522
+CAPABILITY_HEADER = struct.Struct("=Ii")
+"""Version and process id; 0 is the calling thread."""
+CAPABILITY_SETS = struct.Struct("=6I")
+"""Effective, permitted and inheritable: the lower halves, then the upper ones."""
 CAPABILITY_LAST = 63
 """Highest number that version 3 of the capability calls can carry."""
 
@@ -36,14 +41,6 @@ class Capability(IntEnum):
     SYS_NICE = 23
 
 
-class _Header(ctypes.Structure):
-    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
-
-
-class _Sets(ctypes.Structure):
-    _fields_ = (("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32))
-
-
 def _prctl(option: int, value: int, third: int = 0) -> int:
     """Call prctl and return 0, or the error number."""
     words = [ctypes.c_ulong(word) for word in (value, third, 0, 0)]
@@ -51,26 +48,20 @@ def _prctl(option: int, value: int, third: int = 0) -> int:
 
 
 def _capget() -> tuple[int, int, int]:
-    header, sets = _Header(LINUX_CAPABILITY_VERSION_3, 0), (_Sets * 2)()
-    if _libc.capget(ctypes.byref(header), sets) != 0:
+    """Return the effective, permitted and inheritable sets of this thread as bit masks."""
+    words = ctypes.create_string_buffer(CAPABILITY_SETS.size)
+    if _libc.capget(CAPABILITY_HEADER.pack(LINUX_CAPABILITY_VERSION_3, 0), words) != 0:
         number = ctypes.get_errno()
         raise KernelError(f"capget: {os.strerror(number)}", number)
-    low, high = sets
-    return (
-        low.effective | high.effective << 32,
-        low.permitted | high.permitted << 32,
-        low.inheritable | high.inheritable << 32,
-    )
+    low, high = CAPABILITY_SETS.unpack(words.raw)[:3], CAPABILITY_SETS.unpack(words.raw)[3:]
+    effective, permitted, inheritable = (one | other << 32 for one, other in zip(low, high, strict=True))
+    return effective, permitted, inheritable
 
 
 def _capset(effective: int, permitted: int, inheritable: int) -> None:
-    header, sets = _Header(LINUX_CAPABILITY_VERSION_3, 0), (_Sets * 2)()
-    for index in range(2):
-        shift = 32 * index
-        sets[index] = _Sets(
-            (effective >> shift) & 0xFFFFFFFF, (permitted >> shift) & 0xFFFFFFFF, (inheritable >> shift) & 0xFFFFFFFF
-        )
-    if _libc.capset(ctypes.byref(header), sets) != 0:
+    masks = (effective, permitted, inheritable)
+    words = CAPABILITY_SETS.pack(*(mask & 0xFFFFFFFF for mask in masks), *(mask >> 32 for mask in masks))
+    if _libc.capset(CAPABILITY_HEADER.pack(LINUX_CAPABILITY_VERSION_3, 0), words) != 0:
         number = ctypes.get_errno()
         raise KernelError(f"capset: {os.strerror(number)}", number)
 

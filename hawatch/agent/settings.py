@@ -9,7 +9,8 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hawatch.config.load import read_file
+from hawatch.config.files import check_files
+from hawatch.config.load import parse, read_bytes, read_content, report
 from hawatch.config.plan import find_node, make_plan
 from hawatch.config.schema import Config
 from hawatch.model import Plan
@@ -62,9 +63,15 @@ class Settings:
 
 
 def load_settings(places: Places, node_wanted: str) -> Settings:
-    """Read the configuration file; raise ConfigError with every mistake in it."""
-    loaded = read_file(places.config_file)
+    """Read the configuration file and look at those that it names; raise ConfigError with every mistake in it."""
+    name = str(places.config_file)
+    data = read_content(places.config_file)
+    loaded = read_bytes(data, name)
     config = loaded.config
+    document = parse(data, name)
+    problems = [document.problem(found.finding) for found in check_files(config)]
+    if problems:
+        raise report(name, problems)
     node = find_node(config, node_wanted, socket.gethostname())
     warnings = tuple(str(warning) for warning in loaded.warnings)
     return Settings(config, make_plan(config, node), node, node_wanted, places, warnings)

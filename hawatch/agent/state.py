@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -51,9 +52,9 @@ class AdminState:
         else:
             self._servers[service, server] = admin
 
-    def entries(self) -> dict[tuple[str, str], Admin]:
+    def entries(self) -> Mapping[tuple[str, str], Admin]:
         """Return everything that was said, by service and server."""
-        return dict(self._servers)
+        return self._servers
 
     def to_file(self) -> AdminFile:
         """Return what is to be written."""

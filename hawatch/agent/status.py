@@ -15,11 +15,13 @@ from hawatch.agent.core_lag import LagMeter
 from hawatch.agent.core_workers import Worker, WorkerState
 from hawatch.agent.messages import CheckSummary
 from hawatch.agent.settings import Settings
-from hawatch.health.table import Decision
-from hawatch.model import NS_PER_S, ServerPlan, ServerState, ServicePlan, Verdict
+from hawatch.health.decide import ServerStatus, ServiceStatus
+from hawatch.model import NS_PER_S, ServerPlan, ServerState, ServicePlan
 
 SERVERS_PER_SLICE = 100
 """After so many servers the core's other tasks get their turn."""
+
+STARTING = "the agent has just started"
 
 Object = dict[str, object]
 
@@ -30,13 +32,14 @@ class StatusInputs:
 
     settings: Settings
     ownership: Mapping[str, object]
-    decision: Decision | None
-    verdicts: Mapping[str, Verdict]
+    servers: Mapping[str, Sequence[ServerStatus]]
+    """By service."""
+    services: Mapping[str, ServiceStatus]
     summaries: Mapping[str, CheckSummary]
     workers: Sequence[Worker]
     warnings: Sequence[str]
     lag: LagMeter
-    born_wall_ns: int
+    started_wall_ns: int
     now_wall_ns: int
 
 
@@ -55,7 +58,7 @@ async def encode_status(inputs: StatusInputs) -> bytes:
         "node": inputs.settings.node,
         "version": __version__,
         "time": iso_seconds(inputs.now_wall_ns),
-        "uptime_s": max(0, inputs.now_wall_ns - inputs.born_wall_ns) // NS_PER_S,
+        "uptime_s": max(0, inputs.now_wall_ns - inputs.started_wall_ns) // NS_PER_S,
         **inputs.ownership,
         "services": services,
         "workers": [describe_worker(worker) for worker in inputs.workers],
@@ -72,9 +75,9 @@ async def encode_status(inputs: StatusInputs) -> bytes:
 def describe_service(service: ServicePlan, inputs: StatusInputs) -> Object:
     """Return a service with its servers, the sorry server last."""
     key = service.virtual.key
-    servers = [describe_server(service, server, inputs) for server in service.servers]
-    if service.sorry is not None:
-        servers.append(describe_server(service, service.sorry, inputs) | {"sorry": True})
+    status = inputs.services.get(service.name)
+    rows = {(row.server, row.sorry): row for row in inputs.servers.get(service.name, ())}
+    plans = [(server, False) for server in service.servers] + ([(service.sorry, True)] if service.sorry else [])
     described: Object = {
         "name": service.name,
         "group": service.group,
@@ -82,28 +85,38 @@ def describe_service(service: ServicePlan, inputs: StatusInputs) -> Object:
         "port": key.port,
         "protocol": key.protocol,
         "scheduler": service.virtual.scheduler,
-        "servers": servers,
+        "state": status.state if status else "unknown",
+        "reason": status.reason if status else STARTING,
+        "servers": [
+            describe_server(server, rows.get((str(server.destination.key), sorry)), inputs, sorry=sorry)
+            for server, sorry in plans
+        ],
     }
     if key.fwmark:
         described["fwmark"] = key.fwmark
     return described
 
 
-def describe_server(service: ServicePlan, server: ServerPlan, inputs: StatusInputs) -> Object:
+def describe_server(server: ServerPlan, row: ServerStatus | None, inputs: StatusInputs, *, sorry: bool) -> Object:
     """Return one server: its state, the weight that it has in IPVS, and why."""
     key = server.destination.key
-    view = inputs.decision.servers.get((service.name, key)) if inputs.decision else None
-    described: Object = {"address": key.address, "port": key.port}
-    if view is None:
-        described |= {"state": ServerState.UNKNOWN, "weight": None, "reason": "the agent has just started"}
-        return described | {"since": "", "latency_ms": None}
-    return described | {
-        "state": view.state,
-        "weight": view.weight,
-        "reason": view.reason,
-        "since": iso_seconds(view.since_wall_ns) if view.since_wall_ns else "",
+    described: Object = {
+        "address": key.address,
+        "port": key.port,
+        "state": row.state if row else ServerState.UNKNOWN,
+        "weight": row.weight if row else 0,
+        "in_table": row.in_table if row else False,
+        "reason": row.reason if row else "this director does not keep the service's table now",
+        "since": iso_seconds((row.since_wall_ns if row else 0) or inputs.started_wall_ns),
         "latency_ms": latency_ms(server, inputs.summaries),
     }
+    if row is not None and row.held_until_wall_ns > inputs.now_wall_ns:
+        until = iso_seconds(row.held_until_wall_ns)
+        described["held_until"] = until
+        described["reason"] = f"{row.reason}; held out for flapping until {until}"
+    if sorry:
+        described["sorry"] = True
+    return described
 
 
 def latency_ms(server: ServerPlan, summaries: Mapping[str, CheckSummary]) -> float | None:

@@ -19,9 +19,10 @@ from errno import EAGAIN, EINPROGRESS
 
 import trio
 
-from hawatch.agent.faults import broken_reason, connect_reason, deadline_reason, exception_reason
-from hawatch.agent.runner import boottime_ns, numeric_address
+from hawatch.agent.runner import boottime_ns
+from hawatch.faults import broken_reason, connect_reason, deadline_reason, exception_reason
 from hawatch.health.schedule import Slot
+from hawatch.net import numeric_address
 from hawatch.plugin import Conversation, Probe, Receive, Result, Send, down
 
 EVENTS_PER_WAIT = 512

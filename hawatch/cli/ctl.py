@@ -15,8 +15,8 @@ from typing import Any
 
 from hawatch.control import protocol
 from hawatch.control.client import Client, NoAgentError
-from hawatch.control.render import Style, render_changes, render_event, render_status
 from hawatch.control.protocol import ALL, EVENTS_COUNT_DEFAULT, EVENTS_COUNT_MAX, Done, EventLine, Progress, Refused
+from hawatch.control.render import Style, render_changes, render_event, render_status
 from hawatch.errors import UsageError
 
 RUNTIME_DIR = "/run/hawatch"
@@ -28,6 +28,7 @@ SIMPLE = {
     "disable": (protocol.Disable, "take a server out and keep it out, whatever its probes say"),
     "enable": (protocol.Enable, "end a disablement"),
 }
+PLAIN = {"reload": protocol.Reload, "giveaway": protocol.Giveaway, "resume": protocol.Resume}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,10 @@ class Screen:
 
     style: Style
     json: bool
+
+    def render_status(self, data: Any) -> str:
+        """Return the status as text."""
+        return render_status(data, self.style)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -109,35 +114,36 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run(client: Client, arguments: argparse.Namespace, screen: Screen) -> int:
+    name = arguments.ctl_command
+    if name == "events":
+        return _events(client, arguments, screen)
+    if name == "status" and arguments.watch:
+        return _watch(client, screen)
+    render = render_changes if name != "status" else screen.render_status
+    return _ask(client, make_request(arguments), screen, render)
+
+
+def make_request(arguments: argparse.Namespace) -> protocol.Request:
+    """Return the request that the arguments ask for."""
     match arguments.ctl_command:
-        case "status" if arguments.watch:
-            return _watch(client, screen)
         case "status":
-            return _ask(client, protocol.Status(), screen, lambda data: render_status(data, screen.style))
+            return protocol.Status()
         case "drain":
             if arguments.timeout and not arguments.wait:
                 raise UsageError("--timeout is of use only with --wait")
-            request = protocol.Drain(
+            return protocol.Drain(
                 service=arguments.service, server=arguments.server, wait=arguments.wait, timeout_s=arguments.timeout
             )
-            return _ask(client, request, screen, render_changes)
         case "events":
-            return _events(client, arguments, screen)
-        case "reload":
-            return _ask(client, protocol.Reload(), screen, render_changes)
+            return protocol.Events(count=arguments.lines, follow=arguments.follow)
         case "switchover":
-            switchover = protocol.Switchover(group=arguments.group, to=arguments.to)
-            return _ask(client, switchover, screen, render_changes)
+            return protocol.Switchover(group=arguments.group, to=arguments.to)
         case "takeover":
-            takeover = protocol.Takeover(group=arguments.group, force=arguments.force)
-            return _ask(client, takeover, screen, render_changes)
-        case "giveaway":
-            return _ask(client, protocol.Giveaway(), screen, render_changes)
-        case "resume":
-            return _ask(client, protocol.Resume(), screen, render_changes)
+            return protocol.Takeover(group=arguments.group, force=arguments.force)
+        case name if name in PLAIN:
+            return PLAIN[name]()
         case name:
-            simple = SIMPLE[name][0](service=arguments.service, server=arguments.server)
-            return _ask(client, simple, screen, render_changes)
+            return SIMPLE[name][0](service=arguments.service, server=arguments.server)
 
 
 def _ask(client: Client, request: protocol.Request, screen: Screen, render: Callable[[Any], str]) -> int:
@@ -169,7 +175,7 @@ def _watch(client: Client, screen: Screen) -> int:
     try:
         while True:
             print(clear, end="")
-            status = _ask(client, protocol.Status(), screen, lambda data: render_status(data, screen.style))
+            status = _ask(client, protocol.Status(), screen, screen.render_status)
             if status != EXIT_DONE:
                 return status
             if not clear and not screen.json:
@@ -180,9 +186,8 @@ def _watch(client: Client, screen: Screen) -> int:
 
 
 def _events(client: Client, arguments: argparse.Namespace, screen: Screen) -> int:
-    request = protocol.Events(count=arguments.lines, follow=arguments.follow)
     try:
-        for reply in client.ask(request, patient=arguments.follow):
+        for reply in client.ask(make_request(arguments), patient=arguments.follow):
             match reply:
                 case EventLine(data=data) if screen.json:
                     print(bytes(data).decode(), flush=True)

@@ -12,9 +12,7 @@ from hawatch.errors import ConfigError, HawatchError, UsageError
 
 COMMANDS = {
     "run": ("hawatch.cli.run", "run the agent of a director"),
-    "witness": ("hawatch.cli.witness", "run a witness: it votes, owns nothing and probes nothing"),
     "check": ("hawatch.cli.check", "validate a configuration file"),
-    "keygen": ("hawatch.cli.keygen", "make a cluster key, or add one to rotate to"),
     "probe": ("hawatch.cli.probe", "run one probe once"),
     "ctl": ("hawatch.cli.ctl", "look at and steer a running agent"),
     "schema": ("hawatch.cli.schema", "print the JSON Schema of the configuration, for editors"),

@@ -18,6 +18,8 @@ UNITS_NS = {
     "d": 86_400_000_000_000,
 }
 FORM = re.compile(r"([0-9]{1,9})(?:\.([0-9]{1,9}))? ?(us|ms|s|m|h|d)", re.ASCII)
+NUMBER_MAX = 10**9
+"""What stands before the unit, and before the decimal point, has at most nine digits."""
 FORM_JSON = "^[0-9]{1,9}(\\.[0-9]{1,9})? ?(us|ms|s|m|h|d)$"
 ACCEPTED = 'a number with a unit (us, ms, s, m, h, d), like "100ms", "2s", "5m"'
 
@@ -35,7 +37,7 @@ def parse_duration(text: str) -> int:
 def format_duration(duration_ns: int) -> str:
     """Return the shortest form that `parse_duration` reads back to the same number (whole microseconds)."""
     for unit in ("d", "h", "m", "s", "ms"):
-        if duration_ns and duration_ns % UNITS_NS[unit] == 0:
+        if duration_ns and duration_ns % UNITS_NS[unit] == 0 and duration_ns // UNITS_NS[unit] < NUMBER_MAX:
             return f"{duration_ns // UNITS_NS[unit]}{unit}"
     if duration_ns == 0:
         return "0s"

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticInvalidForJsonSchema
 
+from hawatch.config.durations import FORM_JSON, format_duration
 from hawatch.config.probes import INSTALLED, ProbeTypes
 from hawatch.config.rules_probe import COMMON_KEYS
 from hawatch.config.schema import Config
@@ -66,6 +67,8 @@ def plain(schema: JsonObject) -> JsonObject:
     cleaned: JsonObject = {key: plain_value(key, value) for key, value in schema.items()}
     if cleaned.get("default", "") is None:
         del cleaned["default"]
+    if cleaned.get("pattern") == FORM_JSON and isinstance(cleaned.get("default"), int):
+        cleaned["default"] = format_duration(cleaned["default"])
     choices = cleaned.get("anyOf")
     if isinstance(choices, list):
         choices = [choice for choice in choices if choice != {"type": "null"}]

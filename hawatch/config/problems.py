@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from hawatch.config.positions import Path
 
 FOUND_CHARACTERS_MAX = 60
-SECRET_KEYS = frozenset({"password", "secret", "token", "headers"})
+SECRET_KEYS = frozenset({"password", "secret", "token", "headers", "environment"})
 """Keys whose values are never shown, nor what is below them."""
 
 
@@ -168,7 +168,13 @@ def show_integer(value: int) -> str:
     return str(value) if value.bit_length() < 200 else f"a number of {value.bit_length()} bits"
 
 
-def nearest(word: str, known: Sequence[str]) -> str:
-    """Return `, did you mean "..."?` for a mistyped word, or ""."""
+def nearest_word(word: str, known: Sequence[str]) -> str:
+    """Return the known word that a mistyped one is most like, or ""."""
     matches = get_close_matches(word[:FOUND_CHARACTERS_MAX], known, n=1, cutoff=0.6)
-    return f'; did you mean "{matches[0]}"?' if matches else ""
+    return matches[0] if matches else ""
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """Return `; did you mean "..."?` for a mistyped word, or ""."""
+    match = nearest_word(word, known)
+    return f'; did you mean "{match}"?' if match else ""

@@ -69,7 +69,7 @@ def own_options(probe: ProbeConfig, here: Path, probe_class: type[Probe]) -> Ite
 
 def port(service: Service, probe: ProbeConfig, here: Path, probe_class: type[Probe]) -> Iterator[Finding]:
     """A probe that asks at a port knows which."""
-    if not probe_class.uses_port or probe.port is not None:
+    if not probe_class.uses_port or probe_class.port_optional or probe.port is not None:
         return
     if all(service.port_of(server) for server in service.server):
         return

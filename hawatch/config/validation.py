@@ -10,11 +10,13 @@ from typing import Any, cast
 from pydantic import BaseModel, ValidationError
 
 from hawatch.config.positions import Path
-from hawatch.config.problems import Finding, child, nearest
+from hawatch.config.problems import Finding, child, nearest, nearest_word
 from hawatch.config.schema import Config
 
 ROUNDS_MAX = 4
 """Attempts to understand the rest of a file with mistakes; one is enough unless a mistake hides another."""
+
+MISSING = "missing"
 
 Details = Mapping[str, Any]
 
@@ -55,7 +57,9 @@ def understand(data: dict[str, object]) -> Understood:
     except ValidationError as error:
         details = error.errors(include_url=False)
     pruned = copy.deepcopy(data)
-    understood = Understood(None, [describe(detail, pruned) for detail in details])
+    meant = {path for detail in details if (path := meant_path(detail, pruned))}
+    findings = [describe(detail, pruned) for detail in details]
+    understood = Understood(None, [f for f in findings if f.message != MISSING or f.path not in meant], [*meant])
     for _ in range(ROUNDS_MAX):
         for path in {understood.path_in_file(blamed(detail, pruned)) for detail in details}:
             understood.removed.append(path)
@@ -91,6 +95,15 @@ def blamed(detail: Details, data: dict[str, object]) -> Path:
     """Return what must go for the rest to be understood: the wrong value, or the table that lacks a key."""
     path = real_location(detail["loc"], data)
     return path[:-1] if detail["type"] == "missing" and path else path
+
+
+def meant_path(detail: Details, data: object) -> Path:
+    """Return the path of the key that an unknown one was probably meant to be, or ()."""
+    if detail["type"] != "extra_forbidden":
+        return ()
+    path = real_location(detail["loc"], data)
+    word = nearest_word(str(path[-1]), known_keys(Config, detail["loc"][:-1]))
+    return (*path[:-1], word) if word else ()
 
 
 class Gone:
@@ -132,7 +145,7 @@ def describe(detail: Details, data: object, model: type[BaseModel] = Config) -> 
         known = known_keys(model, detail["loc"][:-1])
         return Finding(path, f"unknown key{nearest(str(path[-1]), known)}", ", ".join(known))
     if kind == "missing":
-        return Finding(path, "missing", description(model, detail["loc"]))
+        return Finding(path, MISSING, description(model, detail["loc"]))
     if kind in {"literal_error", "enum"}:
         expected = str(context.get("expected", "")).replace("'", '"')
         word = detail.get("input")

@@ -68,14 +68,13 @@ def printable(text: str) -> str:
 
 def render_status(status: Data, style: Style, now: datetime | None = None) -> str:
     """Return the whole status as text."""
-    moment = datetime.now(UTC) if now is None else now  # noqa: TID251 - ages are for people
+    moment = datetime.now(UTC) if now is None else now
     lines = [
         style.paint(f"{status['node']}", BOLD)
         + f"  cluster {status['cluster']}, hawatch {status['version']}, up {duration(status.get('uptime_s', 0))}"
     ]
     lines.append(_quorum(status["quorum"]))
-    for warning in status.get("warnings", []):
-        lines.append(style.paint("! " + printable(warning), YELLOW))
+    lines += [style.paint("! " + printable(warning), YELLOW) for warning in status.get("warnings", [])]
     lines += _section("Directors", [_director(each) for each in status["directors"]], style)
     lines += _section("Groups", [_group(each) for each in status["groups"]], style)
     for service in status["services"]:
@@ -114,16 +113,18 @@ def _group(group: Data) -> Row:
 
 
 def _service(service: Data, style: Style, now: datetime) -> list[str]:
-    servers = service["servers"]
+    rows = service["servers"]
+    servers = [server for server in rows if not server.get("sorry")]
     up_count = sum(server["state"] == "up" for server in servers)
     where = f"fwmark {service['fwmark']}" if service.get("fwmark") else _where(service)
+    standby = service.get("state") == "standby"
     head = f"{service['name']}  {where}  {service.get('scheduler', '')}"
-    count = f"{up_count} of {len(servers)} up"
-    colour = GREEN if up_count == len(servers) else YELLOW if up_count else RED
+    count = "standby" if standby else f"{up_count} of {len(servers)} up"
+    colour = GREEN if up_count == len(servers) else YELLOW if up_count or standby else RED
     title = ["", style.paint(head.rstrip(), BOLD) + "  " + style.paint(count, colour)]
-    if service.get("reason"):
+    if service.get("reason") and service.get("state") != "up":
         title.append(style.paint("  ! " + printable(service["reason"]), YELLOW))
-    return title + table([_server(server, now) for server in servers], style)
+    return title + table([_server(server, now) for server in rows], style)
 
 
 def _where(each: Data) -> str:
@@ -137,7 +138,7 @@ def _server(server: Data, now: datetime) -> Row:
     return (
         _where({"address": server["address"], "port": server["port"]}),
         server["state"],
-        f"weight {server['weight']}" if server.get("weight") is not None else "not in IPVS",
+        f"weight {server['weight']}" if server.get("in_table", True) else "not in IPVS",
         "" if latency is None else f"{latency:.1f} ms",
         f"for {age(server['since'], now)}" if server.get("since") else "",
         role,
@@ -178,7 +179,7 @@ def render_changes(data: Data) -> str:
 def duration(seconds: float) -> str:
     """Return a length of time in its two greatest units."""
     rest = max(0, int(seconds))
-    parts = []
+    parts: list[str] = []
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
         count, rest = divmod(rest, length)
         if count or parts or unit == "s":

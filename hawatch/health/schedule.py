@@ -1,13 +1,13 @@
 """When each check runs: one schedule for all.
 
-Theory of operation. A check's runs lie on a grid of its own: every `interval`, at a phase that is a hash of its name and
-a salt, so that checks spread evenly, stay where they were after a restart, and differ between two directors. Each run is
-shifted by a little jitter around its grid point, never added up, so that there is no drift and `fall` runs take `fall`
-intervals. The first runs of all lie within one second, or one interval if that is shorter.
+Theory of operation. A check's runs lie on a grid of its own: every `interval`, at a phase that is a hash of its name
+and a salt, so that checks spread evenly, stay where they were after a restart, and differ between two directors. Each
+run is shifted by a little jitter around its grid point, never added up, so that there is no drift and `fall` runs take
+`fall` intervals. The first runs of all lie within one second, or one interval if that is shorter.
 
-A run that starts late does not make the next ones late, and runs that were missed are not made up for. A check whose run
-is not finished when the next is due skips that one. Starts are gathered into ticks, so that a thousand checks a second
-cost a hundred wake-ups.
+A run that starts late does not make the next ones late, and runs that were missed are not made up for. A check whose
+run is not finished when the next is due skips that one. Starts are gathered into ticks, so that a thousand checks a
+second cost a hundred wake-ups.
 """
 
 from __future__ import annotations

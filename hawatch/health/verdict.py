@@ -1,9 +1,10 @@
 """From results to verdicts: rise, fall and flap damping of one check.
 
 Theory of operation. The first result decides at once: there is nothing to be careful about yet. After that `fall` bad
-results in a row make it down, `rise` good ones make it up again. A check that goes down again and again is **held**: each
-time it goes down its penalty grows by `PENALTY_STEP`; the penalty halves every `HALF_LIFE_NS`. Above `PENALTY_HOLD` the
-check stays down, though it may answer, until the penalty is below `PENALTY_FREE` or `HOLD_NS_MAX` has passed.
+results in a row make it down, `rise` good ones make it up again. A check that goes down again and again is **held**:
+each time it goes down its penalty grows by `PENALTY_STEP`; the penalty halves every `HALF_LIFE_NS`. Above
+`PENALTY_HOLD` the check stays down, though it may answer, until the penalty is below `PENALTY_FREE` or `HOLD_NS_MAX`
+has passed.
 
 Failures that were seen while this process itself was held up are not evidence: the caller discards them before they
 get here. Instants are CLOCK_BOOTTIME; the wall clock appears in verdicts only, for people and for the next process.

@@ -6,8 +6,8 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from hawatch.actions.ipvs import Ipvs, check_capabilities
 
+from hawatch.actions.ipvs import Ipvs, check_capabilities
 from hawatch.health.table import AddDestination, AddService, DeleteDestination, SetDestination, diff
 from hawatch.model import (
     Destination,

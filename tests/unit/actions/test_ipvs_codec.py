@@ -5,7 +5,6 @@ from __future__ import annotations
 from hawatch.actions.ipvs import missing_modules
 from hawatch.actions.ipvs_codec import CMD_NEW_DEST, CMD_SET_DEST, encode_change, encode_service
 from hawatch.actions.netlink_codec import parse_attributes
-
 from hawatch.health.table import AddDestination, SetDestination
 from hawatch.model import (
     Destination,

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from hawatch.agent.main import keep
 from hawatch.agent.settings import Places, load_settings
-from tests.unit.agent.fake_kernel import FileKernel
+from tests.unit.agent.fake_kernel import file_kernel
 
 
 def main() -> int:
     config, node, directory = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
     places = Places(config, directory / "run", directory / "state")
-    return keep(load_settings(places, node), lambda: FileKernel(directory))
+    return keep(load_settings(places, node), file_kernel(directory))
 
 
 if __name__ == "__main__":

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from hawatch.health.table import Change
-from hawatch.model import DestinationKey, IpvsTimeouts, ServiceKey, Table, TableEntry
+from hawatch.actions.ipvs import Failure
+from hawatch.actions.ipvs_codec import Counts
+from hawatch.agent.kernel import KernelSource, Table
+from hawatch.health.table import Change, apply_to
+from hawatch.model import DestinationKey, IpvsTimeouts, ServiceKey
 
 
 class FileKernel:
@@ -17,10 +20,13 @@ class FileKernel:
         self.table_file = directory / "ipvs.pickle"
         self.log_file = directory / "ipvs.log"
         self.connections_file = directory / "connections"
+        """The number of connections that every destination has."""
+        self.refuse_file = directory / "refuse"
+        """While it is there every change is refused."""
 
     def read(self) -> Table:
         try:
-            table: dict[ServiceKey, TableEntry] = pickle.loads(self.table_file.read_bytes())
+            table: Table = pickle.loads(self.table_file.read_bytes())
         except FileNotFoundError:
             return {}
         return table
@@ -31,25 +37,34 @@ class FileKernel:
         scratch.write_bytes(pickle.dumps(dict(table)))
         scratch.replace(self.table_file)
 
-    def apply(self, changes: Sequence[Change]) -> Sequence[str]:
-        table = dict(self.read())
+    def apply(self, changes: Sequence[Change]) -> Sequence[Failure]:
+        if self.refuse_file.exists():
+            return [Failure(change, 2, f"{type(change).__name__} refused") for change in changes]
+        self.write(apply_to(self.read(), changes))
         with self.log_file.open("a") as log:
-            for change in changes:
-                if change.entry is None:
-                    table.pop(change.service)
-                else:
-                    table[change.service] = change.entry
-                log.write(f"{change}\n")
-        self.write(table)
+            log.writelines(f"{change}\n" for change in changes)
         return []
 
     def changes(self) -> int:
         """Return how many changes were ever applied."""
         return len(self.log_file.read_text().splitlines()) if self.log_file.exists() else 0
 
-    def set_timeouts(self, timeouts: IpvsTimeouts) -> None:
+    def set_timeouts(self, timeouts: IpvsTimeouts) -> bool:
+        return False
+
+    def read_counts(self, services: Iterable[ServiceKey]) -> Mapping[ServiceKey, Mapping[DestinationKey, Counts]]:
+        active = int(self.connections_file.read_text()) if self.connections_file.exists() else 0
+        table = self.read()
+        return {
+            key: {destination: Counts(active, 0, 0) for destination in table[key].destinations}
+            for key in services
+            if key in table
+        }
+
+    def close(self) -> None:
         pass
 
-    def connections(self) -> Mapping[tuple[ServiceKey, DestinationKey], int]:
-        count = int(self.connections_file.read_text()) if self.connections_file.exists() else 0
-        return {(key, dest): count for key, entry in self.read().items() for dest in entry.destinations}
+
+def file_kernel(directory: Path) -> KernelSource:
+    """Return a source of connections to the table in a directory."""
+    return KernelSource(open=lambda: FileKernel(directory), check=lambda _plan: None)

@@ -38,12 +38,13 @@ async def test_failures_that_come_of_our_own_pause_do_not_count(prober):
     prober.assign([check(1, fall=1)], [Verdict("a", CheckState.UP)])
     slot = started(prober)
     now_ns = boottime_ns()
-    prober._pause_end_ns = now_ns
+    prober._pause_end_ns, prober._pause_ns = now_ns, PAUSE_NS + 1
     prober.take(slot, down("no answer"), now_ns - NS_PER_S, now_ns + 1)
     assert prober.discarded == 1
     late_ns = now_ns + 9 * NS_PER_S
     prober.take(slot, down("no answer"), late_ns, late_ns + 100 * NS_PER_MS + PAUSE_NS + 1)
     assert prober.discarded == 2
+    prober._pause_ns = PAUSE_NS - 1
     assert prober.verdicts()[0].state is CheckState.UP
     prober.take(slot, up(), now_ns - NS_PER_S, now_ns + 1)
     prober.take(slot, down("refused"), late_ns, late_ns + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -138,10 +139,8 @@ async def in_a_task(make: Callable[[Target], Probe], port: int) -> Result:
 
 async def serve(handler: Handler, nursery: trio.Nursery) -> int:
     async def forgiving(stream: trio.SocketStream) -> None:
-        try:
+        with contextlib.suppress(trio.BrokenResourceError):
             await handler(stream)
-        except trio.BrokenResourceError:
-            pass
 
     listeners = await nursery.start(partial(trio.serve_tcp, forgiving, 0, host="127.0.0.1"))
     return int(listeners[0].socket.getsockname()[1])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import ConfigDict
+
 from hawatch.errors import ConfigError
 from hawatch.plugin import Options, Probe
 
@@ -19,7 +21,7 @@ class HttpOptions(Options):
 
 
 class AnyOptions(Options):
-    model_config = {"extra": "allow"}
+    model_config = ConfigDict(extra="allow")
 
 
 class TcpProbe(Probe):
@@ -36,6 +38,7 @@ class PingProbe(Probe):
 
 class PerServiceProbe(Probe):
     per_service = True
+    port_optional = True
 
 
 class OpenProbe(Probe):

@@ -7,6 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hawatch.config.load import FILE_BYTES_MAX, load_file, load_text, read_bytes
+from hawatch.config.rules import find_errors
+from hawatch.config.validation import understand
 from hawatch.errors import ConfigError
 from tests.unit.config.fakes import FAKES, SITE
 
@@ -76,17 +78,38 @@ FORMS = [
     ('"tcp" }', '"http", status = [200,\n "x"] }', 'service[1] "http".probe.status[2]', 22, '"x"', "a whole", "not"),
     ('"tcp" }', '"http", password = 17 }', 'service[1] "http".probe.password', 21, "(not shown)", "a string", "not"),
     ('address = "192.168.1.1"', "weight = 2", 'service[1] "http".server[1].address', 22, "", "real server", "missing"),
-    ('address = "192.168.1.1"', 'address = "rs1"', 'service[1] "http".server[1] "rs1".address', 23, '"rs1"', "literal",
-     "not accepted"),
-    ('address = "192.168.1.1"', 'address = "224.0.0.1"', 'service[1] "http".server[1] "224.0.0.1".address', 23,
-     '"224.0.0.1"', "unicast", "not accepted"),
-    ('110/32"', '110/33"', 'group[1] "web".addresses[1] "192.168.1.110/33".address', 15, '"192.168.1.110/33"',
-     "with its prefix length", "not accepted"),
+    (
+        'address = "192.168.1.1"',
+        'address = "rs1"',
+        'service[1] "http".server[1] "rs1".address',
+        23,
+        '"rs1"',
+        "literal",
+        "not accepted",
+    ),
+    (
+        'address = "192.168.1.1"',
+        'address = "224.0.0.1"',
+        'service[1] "http".server[1] "224.0.0.1".address',
+        23,
+        '"224.0.0.1"',
+        "unicast",
+        "not accepted",
+    ),
+    (
+        '110/32"',
+        '110/33"',
+        'group[1] "web".addresses[1] "192.168.1.110/33".address',
+        15,
+        '"192.168.1.110/33"',
+        "with its prefix length",
+        "not accepted",
+    ),
     ('name = "http"', 'name = "all"', 'service[1] "all".name', 17, '"all"', 'is not "all"', "not accepted"),
     ('key_file = "/etc', 'key_file = "etc', "cluster.key_file", 2, '"etc/hawatch/cluster.key"', "absolute", "not"),
     ("[cluster]", "[clutser]", "clutser", 1, "a table", "cluster", 'did you mean "cluster"?'),
     ("[cluster]", "director_ = 1\n[cluster]", "director_", 1, "1", "director", 'did you mean "director"?'),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("old", "new", "path", "line", "found", "accepted", "message"), FORMS)
@@ -109,6 +132,11 @@ def test_mistakes_of_form_and_of_sense_come_together():
 def test_a_mistake_of_form_is_not_told_again_as_one_of_sense():
     text = SITE.replace('name = "web"', 'name = "w b"').replace('name = "lvs1"', "name = 1")
     assert {problem.path for problem in problems_of(text)} == {'group[1] "w b".name', "director[1].name"}
+
+
+@pytest.mark.parametrize(("old", "new"), [('name = "web"', 'nmae = "web"'), ("port = 80", "prt = 80")])
+def test_a_mistyped_key_is_not_told_again_as_a_missing_one(old, new):
+    assert ["did you mean" in problem.message for problem in problems_of(SITE.replace(old, new))] == [True]
 
 
 def test_places_are_right_behind_what_could_not_be_understood():
@@ -148,33 +176,35 @@ def mutations(draw):
     return text
 
 
+def told(data):
+    try:
+        return read_bytes(data, "file", FAKES).warnings
+    except ConfigError as error:
+        return error.problems or pytest.fail("an error without a problem")
+
+
 @settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(mutations())
 def test_mutated_files_give_nothing_but_reports(text):
     data = text.encode(errors="surrogatepass")
-    try:
-        read_bytes(data, "file", FAKES)
-    except ConfigError as error:
-        assert error.problems
-        for problem in error.problems:
-            assert 1 <= problem.line <= data.count(b"\n") + 1
-            assert problem.message
-            assert "\n" not in str(problem)
+    for problem in told(data):
+        assert 1 <= problem.line <= data.count(b"\n") + 1
+        assert problem.message
+        assert "\n" not in str(problem)
 
 
-SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.sampled_from(["", "x", "1s", "::1", "web", "1.2.3.4:80"]))
-KEYS = st.sampled_from(["name", "address", "probe", "server", "type", "links", "addresses", "sync", "tunnel", "email", "x"])
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.sampled_from(["", "x", "1s", "::1", "web", "1.2.3.4:80"])
+)
+KEYS = st.sampled_from(
+    ["name", "address", "probe", "server", "type", "links", "addresses", "sync", "tunnel", "email", "x"]
+)
 TREES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4))
 
 
 @settings(max_examples=300, deadline=None)
-@given(
-    st.dictionaries(st.sampled_from(["cluster", "director", "witness", "group", "service", "ipvs", "alert"]), TREES)
-)
+@given(st.dictionaries(st.sampled_from(["cluster", "director", "witness", "group", "service", "ipvs", "alert"]), TREES))
 def test_tables_of_any_shape(data):
-    from hawatch.config.rules import find_errors
-    from hawatch.config.validation import understand
-
     understood = understand(data)
     assert understood.config is not None
     assert all(finding.message for finding in find_errors(understood.config, FAKES))

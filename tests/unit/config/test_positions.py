@@ -105,7 +105,7 @@ keys = st.one_of(
 scalars = st.one_of(
     st.integers(-9, 9).map(str),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=6).map(quoted),
-    st.text(st.sampled_from("a#]}[{=,.\" \t"), max_size=6).map(lambda text: f"'{text}'"),
+    st.text(st.sampled_from('a#]}[{=,." \t'), max_size=6).map(lambda text: f"'{text}'"),
     st.text(st.sampled_from("a#]}[{=,.' \n"), max_size=6).map(lambda text: f'"""{text}"""'),
     st.text(st.sampled_from('a#]}[{=,." \n'), max_size=6).map(lambda text: f"'''{text}'''"),
     st.sampled_from(["true", "1979-05-27", "1979-05-27 07:32:00", "0x1f", "nan", "'''a''''", '"\\"#"']),

@@ -18,7 +18,8 @@ STATUS = {
                   "servers": [
         {"address": "192.0.2.1", "port": 80, "state": "up", "weight": 1, "reason": "", "latency_ms": 0.84,
          "since": "2026-01-01T00:00:00Z"},
-        {"address": "192.0.2.22", "port": 8080, "state": "down", "weight": None, "reason": "HTTP 503, wanted 200",
+        {"address": "192.0.2.22", "port": 8080, "state": "down", "weight": 0, "in_table": False,
+         "reason": "HTTP 503, wanted 200",
          "since": "2026-01-01T00:59:30Z", "latency_ms": None}]}],
     "workers": [{"name": "prober", "state": "running", "pid": 4711, "restarts": 1}],
 }  # fmt: skip

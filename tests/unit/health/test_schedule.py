@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from random import Random
 
 from hypothesis import given
@@ -42,7 +43,7 @@ def test_all_run_within_a_second_and_then_once_an_interval():
     assert len(found) == 200
     for times in found.values():
         assert times[0] <= NS_PER_S + TICK_NS
-        gaps = [later - earlier for earlier, later in zip(times[1:], times[2:], strict=False)]
+        gaps = [later - earlier for earlier, later in itertools.pairwise(times[1:])]
         assert all(abs(gap - 2 * NS_PER_S) <= JITTER_NS_MAX + 2 * TICK_NS for gap in gaps)
         assert abs(times[-1] - times[1] - (len(times) - 2) * 2 * NS_PER_S) <= JITTER_NS_MAX + 2 * TICK_NS
 
@@ -64,7 +65,7 @@ def test_no_run_while_one_is_under_way():
     made = schedule(1, NS_PER_S)
     found = starts(made, 10 * NS_PER_S, run_ns=1500 * NS_PER_MS)
     (times,) = found.values()
-    assert all(later - earlier >= 1500 * NS_PER_MS for earlier, later in zip(times, times[1:], strict=False))
+    assert all(later - earlier >= 1500 * NS_PER_MS for earlier, later in itertools.pairwise(times))
     assert made.skipped > 0
 
 

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import dns.flags
 import dns.message
+import dns.rcode
 import dns.rdatatype
 import dns.rrset
 import pytest
+import trio
 from pydantic import ValidationError
 
 from hawatch.agent.runner import run_probe
@@ -141,7 +143,14 @@ def test_options_refused(options: dict, words: str) -> None:
 
 # --- The monitors of mon and the plug-ins of Nagios, as Debian ships them ---------------------------------
 
-HTTP = script(None, b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+async def http_server(stream: trio.SocketStream) -> None:
+    request = b""
+    while not request.endswith(b"\r\n\r\n"):
+        request += await stream.receive_some()
+    await stream.send_all(b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+
 SMTP = script(b"220 mail ESMTP\r\n", None, b"250 mail\r\n", None, b"221 bye\r\n")
 MAIL = script(b"220 mail ESMTP\r\n", *([None, b"250 ok\r\n"] * 6))
 POP3 = script(b"+OK ready\r\n", None, b"+OK bye\r\n")
@@ -154,7 +163,7 @@ SMTP_ARGUMENTS = ["--port", "{port}", "--from", "a@a.example", "--to", "b@b.exam
     ("monitor", "arguments", "handler"),
     [
         ("tcp.monitor", ["-p", "{port}"], silence),
-        ("http.monitor", ["-p", "{port}", "-t", "3"], HTTP),
+        ("http.monitor", ["-p", "{port}", "-t", "3"], http_server),
         ("ftp.monitor", ["-p", "{port}", "-t", "3"], FTP),
         ("smtp3.monitor", SMTP_ARGUMENTS, MAIL),
     ],
@@ -179,7 +188,15 @@ async def test_dns_monitors_of_mon(monitor: str, arguments: list[str]) -> None:
     async with udp_server(authoritative, host="127.77.0.53", port=53):
         result = await ask(f"{MON}/{monitor}", *arguments, **options)
         assert result.ok, result.detail
-    assert not (await ask(f"{MON}/{monitor}", *arguments, **options)).ok
+    async with udp_server(refusing, host="127.77.0.53", port=53):
+        result = await ask(f"{MON}/{monitor}", *arguments, **options)
+    assert result.reason.startswith("exit status")
+
+
+def refusing(query: bytes) -> bytes:
+    reply = dns.message.make_response(dns.message.from_wire(query))
+    reply.set_rcode(dns.rcode.REFUSED)
+    return reply.to_wire()
 
 
 def authoritative(query: bytes) -> bytes:
@@ -196,7 +213,7 @@ def authoritative(query: bytes) -> bytes:
     ("plugin", "arguments", "handler"),
     [
         ("check_tcp", ["-H", "{address}", "-p", "{port}"], silence),
-        ("check_http", ["-H", "{address}", "-p", "{port}"], HTTP),
+        ("check_http", ["-H", "{address}", "-p", "{port}"], http_server),
         ("check_smtp", ["-H", "{address}", "-p", "{port}"], SMTP),
         ("check_pop", ["-H", "{address}", "-p", "{port}"], POP3),
     ],

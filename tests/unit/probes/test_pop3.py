@@ -3,12 +3,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import trio
 from pydantic import ValidationError
 
 from hawatch.agent.runner import run_probe
 from hawatch.model import NS_PER_MS, NS_PER_S
 from hawatch.plugin import Attempt, Result, Target
 from hawatch.probes.pop3 import Pop3Options, Pop3Probe
+from tests.unit.daemons import dovecot
 from tests.unit.probes.talk import play
 from tests.unit.servers import endlessly, make_pki, over_tls, script, silence, tcp_server
 
@@ -141,3 +143,28 @@ async def test_silent_and_endless_servers() -> None:
         assert (await ask(port)).reason == "greeting with a line of more than 4096 bytes"
     async with tcp_server(endlessly(b"+", 0.01)) as port:
         assert (await ask(port, 200 * NS_PER_MS)).reason == "no end of greeting in 200 ms"
+
+
+# --- Dovecot ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+async def test_dovecot() -> None:
+    user = {"username": "probe", "password": "geheim"}
+    with dovecot() as (plain, over, ca_file):
+        with trio.fail_after(20):
+            while not (await ask(plain)).ok:
+                await trio.sleep(0.05)
+        tls = {"ca_file": ca_file, "server_name": "mail.example"}
+        for result in (
+            await ask(plain, **user),
+            await ask(plain, **user, login="apop", capabilities=["UIDL"]),
+            await ask(plain, **user, security="starttls", tls=tls),
+            await ask(over, **user, security="tls", tls=tls),
+        ):
+            assert result.detail.endswith("; 0 messages of 0 bytes"), result.reason
+        assert (await ask(over, security="tls", tls={**tls, "server_name": "x.example"})).reason == (
+            "certificate is for 127.0.0.1, mail.example, wanted x.example"
+        )
+        wrong = await ask(plain, username="probe", password="falsch")
+        assert wrong.reason == 'answer to PASS was "-ERR [AUTH] Authentication failed.", wanted +OK'

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import trio
 
 from hawatch.model import NS_PER_MS, NS_PER_S
-from hawatch.probes.processes import OUTPUT_LIMIT, Run, children, run_program
+from hawatch.probes import processes
+from hawatch.probes.processes import OUTPUT_LIMIT, Run, children, kill_forgotten, run_program
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
 
@@ -28,7 +31,10 @@ async def read_pid(path: Path) -> int:
 
 
 def is_alive(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 async def test_output_and_status() -> None:
@@ -131,3 +137,39 @@ async def test_one_that_forks_and_never_ends() -> None:
         await run_shell("f() { sleep 600 & sleep 0.02; f; }; trap '' TERM; f & f", 300 * NS_PER_MS)
     left = [pid for pid in children() if str(pid) not in before]
     assert left == []
+
+
+@pytest.mark.slow
+async def test_programs_of_a_killed_process_do_not_outlive_its_successor(tmp_path: Path) -> None:
+    code = (
+        "import trio; from hawatch.probes.processes import Run, run_program; "
+        f"trio.run(lambda: run_program(['/bin/sh', '-c', 'echo $$ >{tmp_path}/pid; exec sleep 600'], "
+        "{'PATH': '/bin:/usr/bin'}, Run(), time_ns=10**12, merge=False))"
+    )
+    first = subprocess.Popen([sys.executable, "-c", code])
+    program = await read_pid(tmp_path / "pid")
+    kill_forgotten()
+    assert is_alive(program), "its own process lives"
+    first.kill()
+    await trio.to_thread.run_sync(first.wait)
+    with trio.fail_after(10):
+        while is_alive(program):
+            kill_forgotten()
+            await trio.sleep(0.005)
+
+
+async def test_one_that_may_just_be_starting_is_left_alone() -> None:
+    """Between its birth and its first instruction a program has a session of its own, but no mark yet."""
+    with subprocess.Popen(["/bin/sleep", "600"], start_new_session=True, env={}) as stranger:
+        processes._starting.add("some mark")
+        try:
+            assert processes._kill_orphans()
+            assert is_alive(stranger.pid)
+        finally:
+            processes._starting.clear()
+        assert processes._kill_orphans()
+        with trio.fail_after(10):
+            while is_alive(stranger.pid):
+                await trio.sleep(0.002)
+        processes._kill_orphans()
+        stranger.returncode = -signal.SIGKILL

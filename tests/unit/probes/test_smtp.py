@@ -4,12 +4,14 @@ import base64
 from pathlib import Path
 
 import pytest
+import trio
 from pydantic import ValidationError
 
 from hawatch.agent.runner import run_probe
 from hawatch.model import NS_PER_MS, NS_PER_S
 from hawatch.plugin import Attempt, Result, Target
 from hawatch.probes.smtp import SmtpOptions, SmtpProbe
+from tests.unit.daemons import postfix
 from tests.unit.probes.talk import play
 from tests.unit.servers import endlessly, make_pki, over_tls, script, tcp_server
 
@@ -185,3 +187,27 @@ async def test_endless_line() -> None:
 async def test_one_byte_a_moment() -> None:
     async with tcp_server(endlessly(b"2", 0.01)) as port:
         assert (await ask(port, 200 * NS_PER_MS)).reason == "no end of greeting in 200 ms"
+
+
+# --- Postfix ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+async def test_postfix() -> None:
+    with postfix() as (plain, over, ca_file):
+        with trio.fail_after(20):
+            while not (await ask(plain)).ok:
+                await trio.sleep(0.05)
+        tls = {"ca_file": ca_file}
+        result = await ask(plain, security="starttls", tls=tls, rcpt_to="probe@mail.example", capabilities=["SIZE"])
+        assert result.ok, result.reason
+        assert result.detail.startswith("mail.example ESMTP Postfix; offers PIPELINING, ")
+        assert (await ask(over, security="tls", tls=tls, mail_from="a@b.example")).ok
+        assert (await ask(over, security="tls", tls={**tls, "server_name": "x.example"})).reason == (
+            "certificate is for 127.0.0.1, mail.example, wanted x.example"
+        )
+        assert (await ask(over, 300 * NS_PER_MS)).reason == "no greeting in 300 ms"
+        assert (await ask(plain, security="tls", tls=tls)).reason.startswith(
+            'no TLS: the server answered in the clear: "220 mail.example'
+        )
+        assert "Relay access denied" in (await ask(plain, rcpt_to="x@elsewhere.example")).reason
