@@ -64,11 +64,13 @@ def heartbeat(name: str) -> Link:
 class Site:
     """The nodes by role. `masquerade` puts the servers behind the (one) director."""
 
-    def __init__(self, lab: Lab, *, directors: Sequence[str] = ("lvs1",), masquerade: bool = False) -> None:
+    def __init__(
+        self, lab: Lab, *, directors: Sequence[str] = ("lvs1",), masquerade: bool = False, servers: bool = True
+    ) -> None:
         self.lab = lab
         self.masquerade = masquerade
         self.directors = [self._director(name) for name in directors]
-        self.servers = [self._server(name) for name in SERVERS]
+        self.servers = [self._server(name) for name in SERVERS] if servers else []
         self.clients = [lab.add(Node(lab, name, (lan(name),))) for name in CLIENTS]
         self.gateway = lab.add(Node(lab, "gw", (lan("gw"),)))
 
@@ -105,7 +107,10 @@ class Site:
         number = SERVERS[name]
         if self.masquerade:
             inner = Link("eth0", INNER, (f"10.1.0.{number}/24", f"fd01::{number}/64"), f"02:00:00:00:01:{number:02x}")
-            gateway = (f"route add default via 10.1.0.{DIRECTOR_INNER}", f"route add default via fd01::{DIRECTOR_INNER}")
+            gateway = (
+                f"route add default via 10.1.0.{DIRECTOR_INNER}",
+                f"route add default via fd01::{DIRECTOR_INNER}",
+            )
             return self.lab.add(Node(self.lab, name, (inner,), {}, gateway))
         links = (lan(name), heartbeat(name)) if name in HEARTBEAT else (lan(name),)
         vip = (f"address add {VIP}/32 dev lo", f"address add {VIP6}/128 dev lo nodad")
@@ -113,8 +118,8 @@ class Site:
 
 
 @contextmanager
-def site(*, directors: Sequence[str] = ("lvs1",), masquerade: bool = False) -> Iterator[Site]:
-    """Make the site; it is gone afterwards."""
+def site(*, directors: Sequence[str] = ("lvs1",), masquerade: bool = False, servers: bool = True) -> Iterator[Site]:
+    """Make the site (without the real servers, where only the VIP matters); it is gone afterwards."""
     bridges = (LAN, HB, INNER) if masquerade else (LAN, HB)
     with Lab(bridges) as lab:
-        yield Site(lab, directors=directors, masquerade=masquerade)
+        yield Site(lab, directors=directors, masquerade=masquerade, servers=servers)

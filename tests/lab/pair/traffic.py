@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from tests.lab.pair.client import OK
@@ -92,14 +93,13 @@ def between(replies: Iterable[Reply], start_ns: int, end_ns: int, kind: str = ""
 
 
 def outage_ms(replies: Iterable[Reply], start_ns: int, end_ns: int) -> float:
-    """Return the longest time without service: from a served request's start to the start of the next served one.
+    """Return the longest time between two answers in a row, in [start, end), whose bounds count as answers.
 
-    `start_ns` and `end_ns` bound the observation and count as served. With steady requests and no failure the result
-    is the period; subtract nothing: it is what a client that is unlucky in its timing sees.
+    With steady requests and no failure that is about the period: nothing is subtracted, it is what a client sees.
     """
-    served = sorted(r.start_ns for r in replies if r.ok and start_ns <= r.start_ns < end_ns)
+    served = sorted(r.end_ns for r in replies if r.ok and start_ns <= r.end_ns < end_ns)
     instants = [start_ns, *served, end_ns]
-    return max(later - earlier for earlier, later in zip(instants, instants[1:], strict=False)) / 1e6
+    return max(later - earlier for earlier, later in pairwise(instants)) / 1e6
 
 
 def lost(replies: Iterable[Reply]) -> int:
