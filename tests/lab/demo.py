@@ -210,6 +210,10 @@ class Demo:
     def show_events(self, *names: str) -> list[dict[str, object]]:
         """Show what the agent saw since the last time; return it."""
         events = self.agent.events()
+        deadline = time.monotonic() + 5  # the kernel is told first, the journal a moment later
+        while not {*names} <= {event["name"] for event in events} and time.monotonic() < deadline:
+            time.sleep(0.05)
+            events += self.agent.events()
         for event in events:
             about = " ".join(str(event[key]) for key in ("service", "server") if event.get(key))
             self.story.show("agent", f"{event['name']} {about}: {event['reason']}")
