@@ -242,12 +242,15 @@ class Demo:
         return self.watcher.wait_weight(service, server, weight, since, WAIT_S)
 
     def wait_answer(self, daemon: Daemon, wanted: str) -> float:
-        """Wait until a name server gives an answer; return when."""
+        """Wait until a name server gives an answer; return when it last gave another one, or gave none."""
         asker = self.site.clients[1].namespace
-        deadline = time.monotonic() + WAIT_S
-        while time.monotonic() < deadline:
-            if call_in_namespace(asker, lambda: client.ask_dns(daemon.host.address)) == wanted:
-                return time.monotonic()
+        before = time.monotonic()
+        deadline = before + WAIT_S
+        while (asked := time.monotonic()) < deadline:
+            with contextlib.suppress(OSError):
+                if call_in_namespace(asker, lambda: client.ask_dns(daemon.host.address)) == wanted:
+                    return before
+            before = asked
             time.sleep(0.02)
         raise TimeoutError(f"{daemon.name} on {daemon.host.name} never answered {wanted}")
 
@@ -361,7 +364,8 @@ class Demo:
         self.show_table()
         time.sleep(1.5)
         rows = [json.loads(line) for line in self.answers.read_text().splitlines() if line.endswith("}")]
-        late = [row for row in rows if row["time"] > drained + 0.5 and row["server"] == "server3"]
+        # By when a request began: one that was under way may end later on a busy machine.
+        late = [row for row in rows if row["time"] - row["ms"] / 1000 > drained and row["server"] == "server3"]
         story.check(not late, f"it gets no new request ({len(late)} came)")
         story.check(not self.show_clients(begun, "http"), "no request failed")
         story.show("ctl  ", self.agent.ctl("status"))

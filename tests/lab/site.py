@@ -146,7 +146,8 @@ def _set_up(site: Site, *, masquerade: bool) -> None:
     """Bring up the VIP as direct routing or masquerading wants it."""
     run("ip", "-n", site.director.namespace, "address", "add", f"{VIP}/32", "dev", "eth0")
     site.director.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.conf.all.send_redirects=0",
-                      "net.ipv4.conf.eth0.send_redirects=0", "net.ipv4.vs.conntrack=0", check=False)  # fmt: skip
+                      "net.ipv4.conf.eth0.send_redirects=0", "net.ipv4.vs.conntrack=0",
+                      "net.ipv4.vs.conn_reuse_mode=3", check=False)  # fmt: skip
     for server in site.servers:
         if masquerade:
             # Answers must pass the director, though the clients are on the same link.
