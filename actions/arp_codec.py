@@ -98,7 +98,7 @@ def _icmpv6(to_mac: bytes, mac: bytes, source: bytes, destination: bytes, body: 
         total = (total >> 16) + (total & 0xFFFF)
     checked = body[:2] + (~total & 0xFFFF).to_bytes(2, "big") + body[4:]
     head: bytes = IPV6.pack(6 << 28, len(body), ICMPV6, HOP_LIMIT, source, destination)
-    return _ethernet(to_mac, mac, ETH_P_IPV6) + head + checked
+    return b"".join((_ethernet(to_mac, mac, ETH_P_IPV6), head, checked))
 
 
 def _ethernet(to: bytes, mac: bytes, kind: int) -> bytes:

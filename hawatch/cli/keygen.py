@@ -21,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--activate", type=int, metavar="N", help="use key N from now on")
     what.add_argument("--remove", type=int, metavar="N", help="forget key N")
     parser.epilog = (
-        "To change the key: add one and copy the file to every node and reload, activate it and do the same, remove the "
+        "To change the key: add one, copy the file to every node and reload; activate it and do the same; remove the "
         "old one and do the same. At each moment every node knows the key that every other node uses."
     )
 

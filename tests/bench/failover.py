@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from tests.lab.pair.director import Adapter
 from tests.lab.pair.events import EVENTS, Outcome, run_once
+from tests.lab.pair.hawatch import Hawatch
 from tests.lab.pair.keepalived import Keepalived
 from tests.lab.pair.shell import ended_by_signals
 
@@ -40,14 +41,20 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--advert", type=float, default=0.3, metavar="SECONDS", help="keepalived's advert interval")
     parser.add_argument("--event", choices=EVENTS, action="append", help="only this one (may be repeated)")
+    parser.add_argument("--agent", default="", help="only agents whose name begins so")
     arguments = parser.parse_args()
-    adapter = Keepalived(arguments.advert)
-    adapter.name = f"keepalived {arguments.advert:g} s"
+    keepalived = Keepalived(arguments.advert)
+    keepalived.name = f"keepalived {arguments.advert:g} s"
+    adapters: list[Adapter] = [Hawatch(profile) for profile in ("fast", "default")]
+    adapters.append(keepalived)
+    adapters = [one for one in adapters if one.name.startswith(arguments.agent)]
     print(HEAD, flush=True)
     with ended_by_signals():
         for event in arguments.event or EVENTS:
-            outcomes = [run_once(adapter, EVENTS[event]) for _ in range(arguments.runs)]
-            print(row(adapter, event, outcomes), flush=True)
+            for adapter in adapters:
+                if event not in adapter.lacks:
+                    outcomes = [run_once(adapter, EVENTS[event]) for _ in range(arguments.runs)]
+                    print(row(adapter, event, outcomes), flush=True)
     return 0
 
 

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from tests.lab.pair.namespaces import Node
 from tests.lab.pair.shell import LabError, family_of, signal_all, wait_until
+from tests.lab.pair.site import Site
 
 STOP_LIMIT_S = 15.0
 CUT = "lab_cut"
@@ -22,6 +23,11 @@ class Adapter(Protocol):
     """An agent that can own the VIP."""
 
     name: str
+    lacks: frozenset[str]
+    """Events that it has no answer to by design."""
+
+    def prepare(self, pair: Site) -> None:
+        """Start what the agents need beside themselves."""
 
     def argv(self, node: Node) -> Sequence[str]:
         """Return the command line that runs it in the foreground."""

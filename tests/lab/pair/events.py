@@ -65,6 +65,12 @@ def frozen(owner: Director, _standby: Director) -> None:
     owner.thaw()
 
 
+def restarted(owner: Director, _standby: Director) -> None:
+    """Kill the owner's agent, and have it started at once, as a service manager does."""
+    owner.kill()
+    owner.start()
+
+
 def heartbeats_cut(owner: Director, standby: Director) -> None:
     """Cut every path between the two; clients reach both."""
     owner.cut_from(links_of(standby))
@@ -77,13 +83,18 @@ EVENTS: dict[str, Event] = {
     f"agent frozen {FREEZE_S:g} s": frozen,
     "power cut": lambda owner, _standby: owner.power_off(),
     "heartbeats cut": heartbeats_cut,
+    "switchover": lambda owner, standby: owner.adapter.switchover(owner, standby),
+    "agent restarted": restarted,
+    "rules flushed": lambda owner, _standby: owner.node.run("nft", "flush", "ruleset") and None,
+    "VIP removed": lambda owner, _standby: owner.node.ip(f"address del {VIP}/32 dev eth0"),
     "owner deaf": lambda owner, _standby: owner.deafen(),
 }
 
 
 def run_once(adapter: Adapter, event: Event, *, observe_s: float = OBSERVE_S) -> Outcome:
     """Let one event befall the owner of a fresh pair."""
-    with site(directors=("lvs1", "lvs2"), servers=False) as pair:
+    with site(directors=("lvs1", "lvs2"), servers=False, witness=True) as pair:
+        adapter.prepare(pair)
         directors = [Director(node, adapter) for node in pair.directors]
         for director in directors:
             serve(director.node)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tests.lab.pair.director import Director
 from tests.lab.pair.namespaces import Node
 from tests.lab.pair.shell import LabError
-from tests.lab.pair.site import VIP
+from tests.lab.pair.site import VIP, Site
 
 CONFIGURATION = """
 global_defs {{
@@ -40,9 +40,13 @@ class Keepalived:
     """Runs keepalived with files of its own, so that several run on one machine."""
 
     name = "keepalived"
+    lacks = frozenset({"switchover", "rules flushed"})
 
     def __init__(self, advert_s: float = 0.3) -> None:
         self.advert_s = advert_s
+
+    def prepare(self, _pair: Site) -> None:
+        """Do nothing: keepalived has no witness."""
 
     def argv(self, node: Node) -> Sequence[str]:
         """Write the configuration and return the command line."""

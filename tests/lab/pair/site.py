@@ -65,12 +65,19 @@ class Site:
     """The nodes by role. `masquerade` puts the servers behind the (one) director."""
 
     def __init__(
-        self, lab: Lab, *, directors: Sequence[str] = ("lvs1",), masquerade: bool = False, servers: bool = True
+        self,
+        lab: Lab,
+        *,
+        directors: Sequence[str] = ("lvs1",),
+        masquerade: bool = False,
+        servers: bool = True,
+        witness: bool = False,
     ) -> None:
         self.lab = lab
         self.masquerade = masquerade
         self.directors = [self._director(name) for name in directors]
         self.servers = [self._server(name) for name in SERVERS] if servers else []
+        self.witness = self.servers[0] if servers else self._witness() if witness else None
         self.clients = [lab.add(Node(lab, name, (lan(name),))) for name in CLIENTS]
         self.gateway = lab.add(Node(lab, "gw", (lan("gw"),)))
 
@@ -103,6 +110,9 @@ class Site:
         settings = {key: value for key, value in settings.items() if not key.startswith("net.ipv4.vs") or has_ipvs()}
         return self.lab.add(Node(self.lab, name, tuple(links), settings))
 
+    def _witness(self) -> Node:
+        return self.lab.add(Node(self.lab, "rs1", (lan("rs1"), heartbeat("rs1"))))
+
     def _server(self, name: str) -> Node:
         number = SERVERS[name]
         if self.masquerade:
@@ -118,8 +128,10 @@ class Site:
 
 
 @contextmanager
-def site(*, directors: Sequence[str] = ("lvs1",), masquerade: bool = False, servers: bool = True) -> Iterator[Site]:
+def site(
+    *, directors: Sequence[str] = ("lvs1",), masquerade: bool = False, servers: bool = True, witness: bool = False
+) -> Iterator[Site]:
     """Make the site (without the real servers, where only the VIP matters); it is gone afterwards."""
     bridges = (LAN, HB, INNER) if masquerade else (LAN, HB)
     with Lab(bridges) as lab:
-        yield Site(lab, directors=directors, masquerade=masquerade, servers=servers)
+        yield Site(lab, directors=directors, masquerade=masquerade, servers=servers, witness=witness)
