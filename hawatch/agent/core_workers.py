@@ -6,8 +6,8 @@ and what it knows; the worker answers with everything that it knows, which wins.
 
 from __future__ import annotations
 
-import contextlib
 import socket
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -22,6 +22,8 @@ from hawatch.errors import PeerError
 from hawatch.model import Check, CheckState, Event, Plan, Severity, Verdict
 
 READ_BYTES = 1 << 18
+SUMMARIES_REMEMBERED = 30
+"""About a minute."""
 RELINK_S = 1.0
 """A channel that broke is asked for anew after so long."""
 
@@ -46,7 +48,8 @@ class Worker:
     lost_wall_ns: int = 0
     complete: bool = False
     """It has told all that it knows since the core was born."""
-    late_ms_max: float = 0.0
+    late_ms: deque[float] = field(default_factory=lambda: deque(maxlen=SUMMARIES_REMEMBERED))
+    """How late its latest start was, of each of the last summaries."""
     discarded: int = 0
     in_flight: int = 0
     assign: trio.Event = field(default_factory=trio.Event)
@@ -140,12 +143,10 @@ class Workers:
             if earlier := self._channels.get(name):
                 earlier.cancel()
             self._channels[name] = scope
-            async with stream:
-                with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                    async with trio.open_nursery() as nursery:
-                        nursery.start_soon(self._tell, worker, stream, nursery.cancel_scope)
-                        await self._hear(worker, stream)
-                        nursery.cancel_scope.cancel()
+            async with stream, trio.open_nursery() as nursery:
+                nursery.start_soon(self._tell, worker, stream, nursery.cancel_scope)
+                await self._hear(worker, stream)
+                nursery.cancel_scope.cancel()
         if self._channels.get(name) is scope:
             del self._channels[name]
             # Where the worker died the keeper makes a new channel with its successor; where it lives, we ask.
@@ -172,10 +173,11 @@ class Workers:
         return Assign(checks, known)
 
     async def _hear(self, worker: Worker, stream: trio.SocketStream) -> None:
+        """Take in what the worker sends until its end of the channel is gone, as it is when the worker dies."""
         splitter = FrameSplitter()
-        while data := await stream.receive_some(READ_BYTES):
+        while data := await _receive(stream):
             try:
-                for message in splitter.feed(bytes(data)):
+                for message in splitter.feed(data):
                     self._take(worker, message)
                     await trio.lowlevel.checkpoint()
             except PeerError as error:
@@ -188,7 +190,8 @@ class Workers:
             case Verdicts():
                 self._take_verdicts(worker, message)
             case Summary():
-                worker.late_ms_max, worker.discarded = message.late_ms_max, worker.discarded + message.discarded
+                worker.late_ms.append(message.late_ms_max)
+                worker.discarded += message.discarded
                 worker.in_flight = message.in_flight
                 self._take_summaries(message.checks)
             case Assign():
@@ -231,3 +234,11 @@ class Workers:
                     del self.weights[check]
         if changed:
             self._changed(changed)
+
+
+async def _receive(stream: trio.SocketStream) -> bytes:
+    """Return the next bytes; none when the other end is gone, in good order or not."""
+    try:
+        return bytes(await stream.receive_some(READ_BYTES))
+    except trio.BrokenResourceError:
+        return b""

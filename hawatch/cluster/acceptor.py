@@ -4,7 +4,8 @@ Theory of operation. An acceptor says yes when it has promised the group to nobo
 its own clock, or when the asker is the node that has it. Having no disk it forgets at a restart; so for `silence_ns`
 after its start it promises nothing, by which time everything that it could have promised has run out.
 Requests and releases of a node are ordered by (boot, round): what is not newer than the newest seen is ignored, so
-that a delayed or repeated datagram can neither take nor clear a lease. A refusal changes nothing.
+that a delayed or repeated datagram can neither take nor clear a lease. The newest request itself may come again,
+because the answer to it was lost: it is answered again and extends nothing. A refusal changes nothing.
 An asker must only use a yes for a gate whose timer it started before it asked; see `ownership`.
 
 References: Gray and Cheriton 1989 (leases); PaxosLease (acceptors without disks, silence after a start).
@@ -76,8 +77,11 @@ class Acceptor:
         assert lease_ns > 0
         assert asker != 0
         memory = self.memory.get(group)
-        if memory is None or order <= memory.newest.get(asker, (-1, -1)):
+        if memory is None or order < memory.newest.get(asker, (-1, -1)):
             return None
+        if order == memory.newest.get(asker):
+            kept = self.lease(group, now_ns)
+            return Granted(memory.epoch) if kept and (kept.holder, kept.boot, kept.round) == (asker, *order) else None
         if now_ns < self.silent_until_ns:
             return Denied(DenyReason.SILENT, 0, self.silent_until_ns - now_ns, memory.epoch)
         if lease_ns > self.parameters.longest_lease_ns:

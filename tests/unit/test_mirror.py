@@ -35,8 +35,6 @@ EXCEPTIONS = {
     "hawatch/control/client.py": "test_server",
     "hawatch/agent/child.py": "test_process and test_keeper",
     "hawatch/agent/core_commands.py": "test_core, over the socket",
-    "hawatch/agent/core_workers.py": "test_core, with processes that are killed",
-    "hawatch/agent/ownership.py": "test_core: a single director has nothing to decide",
     "hawatch/agent/settings.py": "test_main and test_core",
     "hawatch/agent/status.py": "test_core and test_render",
     "hawatch/cli/main.py": "the tests of each command",

@@ -96,7 +96,10 @@ class Agent:
             text = b""
             while not text.endswith(b"\n"):
                 text += connection.recv(1 << 16)
-            found: dict[str, Any] = json.loads(text)["data"]
+            answer = json.loads(text)
+            if "data" not in answer:
+                raise ConnectionRefusedError(answer)
+            found: dict[str, Any] = answer["data"]
             return found
 
     def worker(self, name: str) -> dict[str, Any]:
@@ -105,7 +108,7 @@ class Agent:
     def states(self) -> dict[str, str]:
         try:
             rows = self.status()["services"][0]["servers"]
-        except OSError:
+        except (OSError, KeyError):  # not there, or too many are
             return {}
         return {f"{row['address']}:{row['port']}": row["state"] for row in rows}
 
@@ -269,6 +272,19 @@ def test_a_change_that_the_kernel_refuses_is_told_once_and_tried_again(agent: Ag
     agent.wait(lambda: agent.status()["warnings"] == [])
     assert agent.event_names().count("ipvs_refused") == 1
     assert "ipvs_drift" not in agent.event_names()
+
+
+def test_changes_that_break_off_half_way_are_read_back_and_finished(agent: Agent) -> None:
+    agent.kernel.break_file.touch()
+    for server in agent.servers:
+        server.stop()
+    agent.wait(lambda: "ipvs_refused" in agent.event_names())
+    agent.kernel.break_file.unlink()
+    agent.wait(lambda: agent.table() == {})
+    refused = next(record for record in agent.events() if record.name == "ipvs_refused")
+    assert refused.reason == "the kernel does not answer; it is tried again"
+    assert "ipvs_drift" not in agent.event_names()  # what we did ourselves is nobody else's work
+    agent.wait(lambda: agent.status()["warnings"] == [])
 
 
 def test_drain_and_disable_survive_a_restart(agent: Agent) -> None:

@@ -1,0 +1,95 @@
+"""Who is in the cluster, as this node sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from hawatch.cluster.parameters import LeaseParameters
+from hawatch.cluster.wire import identifier
+
+
+class QuorumMode(StrEnum):
+    """What an owner needs beside itself."""
+
+    WITNESS = "witness"
+    """A majority of directors and witnesses: never two owners."""
+    GATEWAY = "gateway"
+    """Two directors and a gateway that answers pings: best effort."""
+    NONE = "none"
+    """Two directors and nothing else: best effort."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A node and its addresses, one a link, in the same order on every node."""
+
+    name: str
+    links: tuple[str, ...]
+    votes_only: bool = False
+    """A witness."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSettings:
+    """What the lease needs to know of a group."""
+
+    name: str
+    prefer: str = ""
+    failback: bool = True
+    """Give it back to the preferred director once that is as fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """The cluster and this node's place in it."""
+
+    cluster: str
+    node: str
+    members: tuple[Member, ...]
+    groups: tuple[GroupSettings, ...]
+    parameters: LeaseParameters
+    quorum: QuorumMode = QuorumMode.WITNESS
+
+    def __post_init__(self) -> None:
+        names = [member.name for member in self.members]
+        assert self.node in names, self.node
+        assert len(set(names)) == len(names), names
+
+    @property
+    def me(self) -> Member:
+        """This node."""
+        return next(member for member in self.members if member.name == self.node)
+
+    @property
+    def peers(self) -> tuple[Member, ...]:
+        """All other nodes."""
+        return tuple(member for member in self.members if member.name != self.node)
+
+    @property
+    def majority(self) -> int:
+        """Grants that make an owner, where a majority does."""
+        return len(self.members) // 2 + 1
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Names of the nodes by identifier."""
+        return {identifier(member.name): member.name for member in self.members}
+
+
+def problems(membership: Membership) -> list[str]:
+    """Return a sentence for every reason why this cluster cannot keep its promise."""
+    found: list[str] = []
+    directors = sum(not member.votes_only for member in membership.members)
+    count = len(membership.members)
+    if membership.quorum is QuorumMode.WITNESS and (count < 3 or count % 2 == 0):
+        found.append(f'quorum = "witness" needs an odd number of directors and witnesses, 3 or more; there are {count}')
+    if membership.quorum in (QuorumMode.GATEWAY, QuorumMode.NONE) and (directors != 2 or count != 2):
+        found.append(
+            f'quorum = "{membership.quorum}" is for two directors and no witness; there are {directors} directors'
+            f" and {count - directors} witnesses"
+        )
+    if len({len(member.links) for member in membership.members}) > 1:
+        counts = ", ".join(f"{member.name} {len(member.links)}" for member in membership.members)
+        found.append(f"every node needs the same number of links; there are: {counts}")
+    return found

@@ -1,0 +1,84 @@
+"""A node's state as `hawatch ctl status` shows it."""
+
+from __future__ import annotations
+
+from hawatch.cluster.detector import PeerHealth
+from hawatch.cluster.membership import QuorumMode
+from hawatch.cluster.node import Node
+from hawatch.cluster.ownership import Ownership
+from hawatch.cluster.wire import GroupState
+from hawatch.model import NS_PER_MS
+
+BEST_EFFORT = 'two owners are possible after a cut of all links: quorum = "witness" with a third machine excludes them'
+
+
+def report(node: Node, now_ns: int) -> dict[str, object]:
+    """Return the keys `quorum`, `directors`, `witnesses`, `groups` and `rejected` of the status."""
+    site = node.site
+    peers = [(peer, site.detector.peers[peer]) for peer in site.reports]
+    return {
+        "quorum": quorum(node, now_ns),
+        "directors": [peer_part(health, now_ns) for peer, health in peers if peer in site.directors],
+        "witnesses": [peer_part(health, now_ns) for peer, health in peers if peer not in site.directors],
+        "groups": [group_part(node, group, now_ns) for group in node.groups.values()],
+        "rejected": {str(reason): count for reason, count in sorted(node.rejections.items())},
+    }
+
+
+def quorum(node: Node, now_ns: int) -> dict[str, object]:
+    """Return how many nodes answer, and what that means."""
+    site, membership = node.site, node.membership
+    reachable, count = site.reachable(now_ns), len(membership.members)
+    held = site.proven(now_ns)
+    if membership.quorum is not QuorumMode.WITNESS:
+        reason = BEST_EFFORT
+    elif held:
+        reason = f"{reachable} of {count} nodes answer, {membership.majority} are needed"
+    else:
+        reason = (
+            f"only {reachable} of {count} nodes answer, {membership.majority} are needed: see the others and the links"
+        )
+    return {
+        "mode": str(membership.quorum),
+        "held": held,
+        "acceptors": count,
+        "reachable": reachable,
+        "reason": reason,
+    }
+
+
+def peer_part(health: PeerHealth, now_ns: int) -> dict[str, object]:
+    """Return what is known of a peer."""
+    return {
+        "name": health.name,
+        "state": str(health.state),
+        "silent_ms": health.silence_ns(now_ns) // NS_PER_MS,
+        "phi": round(health.phi(now_ns), 2),
+        "links": [
+            {
+                "address": link.address,
+                "state": "up" if link.up else "down",
+                "received": link.received,
+                "lost": link.lost,
+            }
+            for link in health.links
+        ],
+    }
+
+
+def group_part(node: Node, group: Ownership, now_ns: int) -> dict[str, object]:
+    """Return a group's state with the sentence that says why."""
+    owner = node.requests.owner_name(group.name, now_ns)
+    state = "owner" if group.state is GroupState.CLOSING else group.state.name.lower()
+    return {
+        "name": group.name,
+        "state": state,
+        "owner": "" if owner == "nobody" else owner,
+        "epoch": group.epoch if group.state is GroupState.OWNER else group.epoch_seen,
+        "reason": group.reason,
+        "lease_left_ms": max(0, group.end_ns - now_ns) // NS_PER_MS if group.state is GroupState.OWNER else 0,
+        "acquisitions": group.acquisitions,
+        "renewals": group.renewals,
+        "renewals_failed": group.renewals_failed,
+        "refusals": group.refusals,
+    }

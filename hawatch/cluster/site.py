@@ -1,0 +1,152 @@
+"""What the groups of one node share: who is there, what they say, and where messages and commands are put."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from hawatch.cluster.acceptor import Acceptor
+from hawatch.cluster.detector import Detector, PeerState
+from hawatch.cluster.effects import Command, Emit
+from hawatch.cluster.fitness import Contender
+from hawatch.cluster.membership import Membership, QuorumMode
+from hawatch.cluster.parameters import LeaseParameters
+from hawatch.cluster.wire import PAUSED, READY, GroupState, Message
+from hawatch.model import Event, Severity
+
+BROADCAST = 0
+"""Destination of messages for every peer."""
+
+
+class Randomness(Protocol):
+    """What a node needs of random.Random or random.SystemRandom."""
+
+    def uniform(self, a: float, b: float, /) -> float:
+        """Return a number between a and b."""
+        ...
+
+    def getrandbits(self, k: int, /) -> int:
+        """Return k random bits."""
+        ...
+
+
+class PeerClaim(NamedTuple):
+    """What a peer last said of a group."""
+
+    state: int
+    epoch: int
+    heard_ns: int
+
+
+@dataclass(slots=True)
+class PeerReport:
+    """What a peer last said of itself."""
+
+    fitness: int = 0
+    flags: int = 0
+    proven_ns: int = -1
+    """When it last answered a fresh nonce."""
+    told_boot_ns: int = -1 << 62
+    """When an older boot of it was last told which one is believed."""
+    claims: dict[int, PeerClaim] = field(default_factory=dict)
+
+    @property
+    def paused(self) -> bool:
+        """Whether it was given away, or is being stopped."""
+        return bool(self.flags & PAUSED)
+
+
+@dataclass(slots=True)
+class Site:
+    """The surroundings of a group's ownership on one node."""
+
+    membership: Membership
+    parameters: LeaseParameters
+    random: Randomness
+    acceptor: Acceptor
+    detector: Detector
+    me: int
+    boot: int
+    names: Mapping[int, str]
+    directors: tuple[int, ...]
+    """Identifiers of the other directors."""
+    reports: dict[int, PeerReport]
+    fitness: int = 0
+    fitness_reason: str = ""
+    paused: bool = False
+    stopping: bool = False
+    clash_until_ns: int = 0
+    """This node's name is used twice: it owns nothing until then."""
+    gate_broken_until_ns: int = 0
+    """The kernel refused the gate: this node owns nothing until then."""
+    outbox: dict[int, list[Message]] = field(default_factory=dict)
+    commands: list[Command] = field(default_factory=list)
+
+    def send(self, message: Message, to: int = BROADCAST) -> None:
+        """Put a message where it will be packed with the others of this moment."""
+        self.outbox.setdefault(to, []).append(message)
+
+    def emit(self, name: str, reason: str, group: str = "", severity: Severity = Severity.INFO, **numbers: int) -> None:
+        """Publish an event."""
+        self.commands.append(Emit(Event(name, reason, severity, group, numbers=numbers)))
+
+    def name(self, node: int) -> str:
+        """Return a node's name; for people."""
+        return self.names.get(node, "nobody")
+
+    def reachable(self, now_ns: int) -> int:
+        """Count the acceptors, this one included, that answered lately: the path to them works both ways."""
+        since_ns = now_ns - 2 * self.parameters.heartbeat_ns
+        return 1 + sum(report.proven_ns >= since_ns and report.proven_ns >= 0 for report in self.reports.values())
+
+    def proven(self, now_ns: int) -> bool:
+        """Return whether enough acceptors answered lately to make asking worthwhile."""
+        if self.membership.quorum is not QuorumMode.WITNESS:
+            return True
+        return self.reachable(now_ns) >= self.membership.majority
+
+    def alive(self, node: int) -> bool:
+        """Return whether the detector thinks that a peer lives."""
+        return self.detector.peers[node].state in (PeerState.ALIVE, PeerState.LATE)
+
+    def owner_claim(self, group: int, now_ns: int) -> tuple[int, PeerClaim] | None:
+        """Return the director that says, freshly, that it owns the group."""
+        since_ns = now_ns - self.parameters.late_ns
+        for node in self.directors:
+            claim = self.reports[node].claims.get(group)
+            if claim is not None and claim.state == GroupState.OWNER and claim.heard_ns >= since_ns:
+                return node, claim
+        return None
+
+    def contenders(self) -> list[Contender]:
+        """Return the other directors that live, may own, and are answered by a majority themselves."""
+        found = []
+        for node in self.directors:
+            report = self.reports[node]
+            alive = self.detector.peers[node].state is PeerState.ALIVE
+            if report.flags & (READY | PAUSED) == READY and alive:
+                found.append(Contender(node, self.name(node), report.fitness))
+        return found
+
+    def hindrance(self, now_ns: int) -> str:
+        """Return why this node may own nothing; "" when it may."""
+        if self.stopping:
+            return "this director is being stopped"
+        if self.paused:
+            return "this director was given away; `hawatch ctl resume` ends that"
+        if now_ns < self.clash_until_ns:
+            return (
+                f"another machine uses the name {self.name(self.me)}: give each node its own name and restart this one"
+            )
+        if now_ns < self.gate_broken_until_ns:
+            return "the kernel refuses changes of the gate: see nftables; it is tried again within half a minute"
+        return ""
+
+    def hears(self, contender: int) -> bool:
+        """Return whether a director could take a group now."""
+        return any(each.node == contender for each in self.contenders())
+
+    def may_own(self, now_ns: int) -> bool:
+        """Return whether nothing forbids this node to own groups."""
+        return not self.hindrance(now_ns)

@@ -1,0 +1,336 @@
+"""The rows of the failure table, and what administrators do, with whole nodes on a perfect network."""
+
+from __future__ import annotations
+
+import pytest
+
+from hawatch.cluster.effects import AdminAction, FitnessChanged, GateFailed, GateLost
+from hawatch.cluster.membership import GroupSettings, QuorumMode
+from hawatch.cluster.report import report
+from hawatch.cluster.wire import GroupState
+from hawatch.model import NS_PER_MS, NS_PER_S
+from tests.unit.cluster.small_site import PARAMETERS, T_NS, SmallSite
+
+R_NS = PARAMETERS.heartbeat_ns
+
+
+def settled(quorum: QuorumMode = QuorumMode.WITNESS, **options: object) -> SmallSite:
+    site = SmallSite(quorum, **options)  # type: ignore[arg-type]
+    took_ns = site.run_until(lambda: site.owned_by("a"))
+    assert took_ns < PARAMETERS.silence_ns + T_NS
+    site.run(2 * T_NS)
+    assert site.owned_by("a")
+    return site
+
+
+@pytest.mark.parametrize("quorum", list(QuorumMode))
+@pytest.mark.parametrize("seed", range(5))
+def test_at_boot_the_preferred_director_owns(quorum: QuorumMode, seed: int) -> None:
+    site = SmallSite(quorum, seed=seed)
+    took_ns = site.run_until(lambda: bool(site.open()))
+    assert site.open() == ["a"]
+    assert PARAMETERS.silence_ns < took_ns < PARAMETERS.silence_ns + T_NS
+    site.run(60 * NS_PER_S)
+    assert site.two_owners == 0
+    group = site.node("a").groups["web"]
+    assert group.acquisitions == 1
+    assert group.renewals > 150
+
+
+@pytest.mark.parametrize("quorum", list(QuorumMode))
+def test_an_owner_without_power_is_followed_within_a_lease(quorum: QuorumMode) -> None:
+    site = settled(quorum)
+    site.kill("a")
+    took_ns = site.run_until(lambda: site.owned_by("b"))
+    extra_ns = 60 * NS_PER_MS if quorum is QuorumMode.WITNESS else 2 * T_NS
+    assert took_ns < T_NS + extra_ns
+    assert site.two_owners == 0
+    assert "takeover" in site.event_names("b")
+    assert "director_dead" in site.event_names("b") or site.run_until(lambda: False, T_NS)
+
+
+def test_an_agent_killed_for_good_is_followed_when_its_gate_has_run_out() -> None:
+    site = settled()
+    site.kill("a", power=False)
+    assert site.run_until(lambda: site.owned_by("b")) < T_NS + 60 * NS_PER_MS
+    assert site.two_owners == 0
+
+
+@pytest.mark.parametrize("after_ms", [1, 50, 200, 500])
+def test_an_agent_that_is_back_at_once_goes_on_owning(after_ms: int) -> None:
+    site = settled()
+    before = site.node("b").groups["web"].acquisitions
+    for _ in range(20):
+        site.kill("a", power=False)
+        site.run(after_ms * NS_PER_MS)
+        site.boot("a", power=False)
+        site.run_until(lambda: site.owned_by("a"), R_NS)
+        for _ in range(100):
+            site.run(T_NS // 50)
+            assert site.open() == ["a"]
+    assert site.two_owners == 0
+    assert site.node("b").groups["web"].acquisitions == before
+
+
+def test_a_frozen_owner_is_followed_and_joins_again() -> None:
+    site = settled()
+    node, site.places["a"].node = site.places["a"].node, None
+    assert site.run_until(lambda: site.owned_by("b")) < T_NS + 60 * NS_PER_MS
+    site.run(10 * NS_PER_S)
+    site.places["a"].node = node
+    from hawatch.cluster.effects import Tick  # the thaw
+
+    site.give(site.places["a"], site.places["a"].life, Tick())
+    site.run(100 * NS_PER_MS)
+    assert site.state("a") is GroupState.STANDBY
+    assert {"lease_lost", "lease_late"} <= set(site.event_names("a"))
+    assert site.run_until(lambda: site.owned_by("a")) < 3 * T_NS  # it is preferred
+    assert site.two_owners == 0
+
+
+@pytest.mark.parametrize("cuts", [[("a", "b")], [("a", "w")], [("b", "w")]])
+def test_one_cut_path_changes_nothing(cuts: list[tuple[str, str]]) -> None:
+    site = settled()
+    for one, other in cuts:
+        site.separate(one, other)
+    for _ in range(200):
+        site.run(50 * NS_PER_MS)
+        assert site.open() == ["a"]
+    assert site.two_owners == 0
+
+
+@pytest.mark.parametrize("who", ["b", "w"])
+def test_the_loss_and_return_of_another_node_changes_nothing(who: str) -> None:
+    site = settled()
+    site.kill(who)
+    for _ in range(100):
+        site.run(50 * NS_PER_MS)
+        assert site.open() == ["a"]
+    site.boot(who)
+    for _ in range(100):
+        site.run(50 * NS_PER_MS)
+        assert site.open() == ["a"]
+
+
+def test_an_owner_that_hears_nobody_is_followed_within_two_leases() -> None:
+    site = settled()
+    site.cut |= {("b", "a"), ("w", "a")}
+    assert site.run_until(lambda: site.owned_by("b")) < 2 * T_NS
+    assert site.two_owners == 0
+    assert site.open() == ["b"]
+
+
+def test_a_minority_owns_nothing_and_a_majority_does_again() -> None:
+    site = settled()
+    site.kill("b")
+    site.kill("w")
+    site.run(2 * T_NS)
+    assert site.open() == []
+    assert "quorum_lost" in site.event_names("a")
+    assert "only 1 of 3" in site.node("a").groups["web"].reason
+    site.boot("w")
+    assert site.run_until(lambda: site.owned_by("a")) < 3 * T_NS
+    assert "quorum_regained" in site.event_names("a")
+
+
+# --- administrators ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["a", "b"])
+@pytest.mark.parametrize("quorum", list(QuorumMode))
+def test_a_switchover_takes_milliseconds(where: str, quorum: QuorumMode) -> None:
+    site = settled(quorum)
+    answer = site.ask(where, AdminAction.SWITCHOVER, "web", "b")
+    assert answer.done, answer
+    assert answer.text == "b owns web"
+    assert answer.took_ns < 20 * NS_PER_MS
+    site.run(30 * NS_PER_S)
+    assert site.owned_by("b")  # an administrator's choice does not fall back
+    answer = site.ask(where, AdminAction.SWITCHOVER, "web", "a")
+    assert answer.done, answer
+    assert site.owned_by("a")
+    assert site.two_owners == 0
+
+
+def test_switchovers_that_cannot_be_are_refused() -> None:
+    site = settled()
+    assert 'no group "x"; known groups: web' in site.ask("a", AdminAction.SWITCHOVER, "x").text
+    assert 'no director "w"; known directors: a, b' in site.ask("a", AdminAction.SWITCHOVER, "web", "w").text
+    assert site.ask("a", AdminAction.SWITCHOVER, "web", "a").text == "a owns every group already"
+    site.kill("b")
+    site.run(2 * T_NS)
+    assert site.ask("a", AdminAction.SWITCHOVER, "web").text == "no other director could take web now: b is dead"
+    assert site.owned_by("a")
+
+
+def test_a_giveaway_lasts_until_resume_and_over_restarts() -> None:
+    site = settled()
+    assert site.ask("a", AdminAction.GIVEAWAY).done
+    assert site.owned_by("b")
+    site.run(R_NS)
+    assert site.state("a") is GroupState.RELEASED
+    site.kill("a")
+    site.boot("a")
+    site.run(5 * T_NS)
+    assert site.owned_by("b")
+    assert site.state("a") is GroupState.RELEASED
+    assert "given away" in site.node("a").groups["web"].reason
+    assert site.ask("a", AdminAction.RESUME).done
+    assert not site.ask("a", AdminAction.RESUME).done
+    site.kill("b")
+    assert site.run_until(lambda: site.owned_by("a")) < 2 * T_NS
+
+
+def test_a_giveaway_to_nobody_is_refused() -> None:
+    site = settled()
+    site.kill("b")
+    site.run(2 * T_NS)
+    answer = site.ask("a", AdminAction.GIVEAWAY)
+    assert not answer.done
+    assert "nobody could take web: b is dead" in answer.text
+    assert site.owned_by("a")
+
+
+def test_a_stopped_director_hands_over_at_once() -> None:
+    site = settled()
+    site.admin("a", AdminAction.STOP)
+    assert site.run_until(lambda: site.owned_by("b")) < 20 * NS_PER_MS
+    assert site.places["a"].stopped
+
+
+def test_a_forced_takeover_owns_without_a_majority() -> None:
+    site = settled()
+    site.kill("a")
+    site.kill("w")
+    site.run(2 * T_NS)
+    answer = site.ask("b", AdminAction.TAKEOVER, "web")
+    assert answer.done, answer
+    for _ in range(100):
+        site.run(50 * NS_PER_MS)
+        assert site.open() == ["b"]
+    site.boot("w")
+    site.run(10 * NS_PER_S)
+    assert site.owned_by("b")
+    assert not site.node("b").groups["web"].forced
+
+
+def test_a_forced_takeover_is_refused_by_a_majority_that_promised_it_to_another() -> None:
+    site = settled()
+    site.cut |= {("a", "b"), ("b", "a")}
+    site.run(2 * T_NS)
+    answer = site.ask("b", AdminAction.TAKEOVER, "web")
+    assert not answer.done
+    assert site.owned_by("a")
+    assert site.two_owners == 0
+
+
+# --- fitness, gates, weaker quorums --------------------------------------------------------------------------
+
+
+def test_a_fitter_director_gets_the_group_after_the_hold_down() -> None:
+    site = settled()
+    place = site.places["b"]
+    site.give(place, place.life, FitnessChanged(100, "all servers answer"))
+    took_ns = site.run_until(lambda: site.owned_by("b"))
+    assert PARAMETERS.hold_down_ns <= took_ns < PARAMETERS.hold_down_ns + 2 * R_NS
+    assert "b is fitter (100) than this director (0)" in [event.reason for event in site.places["a"].events]
+
+
+def test_no_failback_where_it_is_not_wanted() -> None:
+    site = settled(groups=(GroupSettings("web", "a", failback=False),))
+    site.kill("a")
+    site.run(3 * T_NS)
+    site.boot("a")
+    site.run(20 * NS_PER_S)
+    assert site.owned_by("b")
+
+
+def test_a_gate_that_was_removed_is_open_again_within_a_round() -> None:
+    site = settled()
+    place = site.places["a"]
+    from tests.unit.cluster.small_site import Gate
+
+    place.gates["web"] = Gate()
+    site.give(place, place.life, GateLost("web"))
+    assert site.run_until(lambda: bool(site.open())) < 10 * NS_PER_MS
+    site.run(T_NS)
+    assert site.owned_by("a")
+
+
+def test_a_gate_that_the_kernel_refuses_is_given_up() -> None:
+    site = settled()
+    place = site.places["a"]
+    for _ in range(3):
+        site.give(place, place.life, GateFailed("web", "no memory"))
+    assert site.state("a") is GroupState.CLOSING
+    assert site.run_until(lambda: site.owned_by("b")) < 20 * NS_PER_MS
+    site.run(20 * NS_PER_S)
+    assert site.owned_by("b")
+
+
+@pytest.mark.parametrize("quorum", [QuorumMode.GATEWAY, QuorumMode.NONE])
+def test_without_a_witness_an_owner_that_still_answers_on_the_clients_network_keeps_the_group(
+    quorum: QuorumMode,
+) -> None:
+    site = settled(quorum)
+    site.separate("a", "b")
+    site.run(20 * NS_PER_S)
+    assert site.open() == ["a"]
+    assert site.two_owners == 0
+    assert "so its owner lives" in site.node("b").groups["web"].reason
+
+
+def test_with_a_gateway_a_director_that_is_cut_off_does_not_take_over() -> None:
+    site = settled(QuorumMode.GATEWAY)
+    site.kill("a")
+    site.gateway = False
+    site.run(20 * NS_PER_S)
+    assert site.open() == []
+    assert "gateway does not answer" in site.node("b").groups["web"].reason
+    site.gateway = True
+    assert site.run_until(lambda: site.owned_by("b")) < 2 * T_NS
+
+
+@pytest.mark.parametrize("quorum", [QuorumMode.GATEWAY, QuorumMode.NONE])
+def test_two_owners_that_meet_become_one(quorum: QuorumMode) -> None:
+    site = settled(quorum)
+    site.arp_answers = False
+    site.separate("a", "b")
+    site.run(5 * T_NS)
+    assert site.open() == ["a", "b"]  # best effort, as it says
+    site.cut.clear()
+    site.run(2 * T_NS)
+    assert len(site.open()) == 1
+
+
+def test_several_groups_move_apart() -> None:
+    site = SmallSite(groups=(GroupSettings("web", "a"), GroupSettings("mail", "b")))
+    site.run(4 * T_NS)
+    assert site.open("web") == ["a"]
+    assert site.open("mail") == ["b"]
+    site.kill("a")
+    site.run(2 * T_NS)
+    assert site.open("web") == site.open("mail") == ["b"]
+
+
+def test_the_status_says_why() -> None:
+    site = settled()
+    found = report(site.node("a"), site.now_ns)
+    assert found["quorum"] == {
+        "mode": "witness", "held": True, "acceptors": 3, "reachable": 3, "reason": "3 of 3 nodes answer, 2 are needed",
+    }  # fmt: skip
+    groups = found["groups"]
+    assert isinstance(groups, list)
+    assert groups[0]["owner"] == "a"
+    assert "granted the lease" in groups[0]["reason"]
+    assert report(site.node("b"), site.now_ns)["groups"][0]["reason"] == "a has the lease"  # type: ignore[index]
+
+
+def test_a_boot_number_that_went_back_is_healed() -> None:
+    site = settled()
+    site.kill("b")
+    site.places["b"].boot = 10
+    site.boot("b")
+    site.run(3 * T_NS)
+    site.kill("a")
+    assert site.run_until(lambda: site.owned_by("b")) < 2 * T_NS
