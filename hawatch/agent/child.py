@@ -22,6 +22,7 @@ from hawatch.model import Plan
 CORE = "core"
 PROBER = "prober"
 PLUGINS = "prober-plugins"
+CONSOLE = "console"
 STATUS_CRASHED = 70
 """Exit status of a child whose main function raised."""
 
@@ -40,6 +41,9 @@ class ChildKind:
     capabilities: frozenset[Capability]
     runs_programs: bool = False
     """Its capabilities pass on to programs that it runs."""
+
+
+CONSOLE_KIND = ChildKind(CONSOLE, frozenset())
 
 
 def wanted_children(plan: Plan) -> dict[str, ChildKind]:

@@ -30,8 +30,9 @@ from pathlib import Path
 
 import trio
 
-from hawatch.agent.child import CORE
+from hawatch.agent.child import CONSOLE, CORE
 from hawatch.agent.core_commands import Commands
+from hawatch.agent.core_console import ConsoleLink
 from hawatch.agent.core_lag import LagMeter, measure_lag
 from hawatch.agent.core_table import TableKeeper
 from hawatch.agent.core_workers import Workers
@@ -100,6 +101,7 @@ class Core:
         self._giveaway_changed = trio.Event()
         self.stopping = ""
         self.table = TableKeeper(settings.plan, self.events.emit, Memento(legacy.memento))
+        self.console = ConsoleLink(self.events, self.status, lambda: self._want_link(CONSOLE))
         self.workers = Workers(settings.plan, self.events.emit, self.table.wake, wall_ns, self._want_link)
 
     # --- life ------------------------------------------------------------------------------------------------
@@ -155,6 +157,8 @@ class Core:
         match message:
             case AreYouThere(number=number):
                 send_leash(self._leash, IAmHere(number))
+            case Link(worker=worker) if descriptor is not None and worker == CONSOLE:
+                nursery.start_soon(self.console.work, descriptor)
             case Link(worker=worker) if descriptor is not None:
                 nursery.start_soon(self.workers.work, worker, descriptor)
             case WorkerLost():
@@ -313,7 +317,7 @@ class Core:
 
     def warnings(self) -> list[str]:
         """Return what is not as it should be, a sentence each."""
-        found = [self._admin_problem, self.writer.problem, *self.table.problems()]
+        found = [self._admin_problem, self.writer.problem, *self.table.problems(), *self.console.warnings]
         if self._reload_problem:
             found.append(f"the last reload was refused, the earlier configuration is in force: {self._reload_problem}")
         return [text for text in [*found, *self.settings.warnings] if text]

@@ -12,6 +12,7 @@ from hawatch.agent.core_admin import Change, Verb, apply_changes, decide_admin, 
 from hawatch.agent.events import EventLog, Record
 from hawatch.agent.ownership import Ownership
 from hawatch.agent.state import AdminState
+from hawatch.console.journal import make_filter
 from hawatch.control import protocol
 from hawatch.control.protocol import Done, EventLine, Progress, Refused, Reply, raw
 from hawatch.control.server import Send
@@ -77,6 +78,8 @@ class Commands:
                     return await self._reload()
                 case protocol.Drain() | protocol.Undrain() | protocol.Disable() | protocol.Enable():
                     return await self._server(request, send)
+                case protocol.Report() | protocol.Ack() | protocol.AlertTest():
+                    return Refused(reason="that is the console's to answer, on console.sock")
                 case _:
                     return await self._ownership(request)
         except HawatchError as error:
@@ -157,13 +160,17 @@ class Commands:
         overrun = trio.Event()
 
         def listen(record: Record) -> None:
+            if not wanted(record):
+                return
             try:
                 sender.send_nowait(record)
             except trio.WouldBlock:
                 overrun.set()
 
         count = max(0, min(request.count, protocol.EVENTS_COUNT_MAX))
-        earlier = self._agent.events.last(count)
+        wanted = make_filter(request)
+        earlier = [record for record in self._agent.events.last(protocol.EVENTS_COUNT_MAX) if wanted(record)]
+        earlier = earlier[max(0, len(earlier) - count) :]
         forget = self._agent.events.listen(listen) if request.follow else _nothing
         try:
             for record in earlier:

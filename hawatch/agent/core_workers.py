@@ -15,7 +15,7 @@ from enum import StrEnum
 import msgspec
 import trio
 
-from hawatch.agent.child import CORE, PLUGINS, PROBER, wanted_children
+from hawatch.agent.child import CONSOLE, CORE, PLUGINS, PROBER, wanted_children
 from hawatch.agent.link import FrameSplitter, frame
 from hawatch.agent.messages import Assign, CheckSummary, Summary, Verdicts, WorkerLost, WorkerStarted
 from hawatch.errors import PeerError
@@ -90,14 +90,14 @@ class Workers:
         for name in wanted:
             self.by_name.setdefault(name, Worker(name)).assign.set()
         for name in list(self.by_name):
-            if name not in wanted:
+            if name not in wanted and name != CONSOLE:
                 del self.by_name[name]
                 if scope := self._channels.pop(name, None):
                     scope.cancel()
 
     def all_complete(self) -> bool:
         """Tell whether every worker that probes has told what it knows."""
-        return all(worker.complete for name, worker in self.by_name.items() if name != CORE)
+        return all(worker.complete for name, worker in self.by_name.items() if name not in (CORE, CONSOLE))
 
     # --- what the keeper tells -------------------------------------------------------------------------------
 
@@ -110,10 +110,16 @@ class Workers:
         worker.reason, worker.lost_wall_ns = message.reason, self._wall_clock()
         if worker.name == CORE:
             reason = f"the core before this one ended: {message.reason}; the kernel's tables are as it left them"
+        elif worker.name == CONSOLE:
+            reason = f"{worker.name} {message.reason}: journal and alerts wait until it is back"
         else:
             delay = f"in {message.restart_in_ms} ms" if message.restart_in_ms else "at once"
             reason = f"{worker.name} {message.reason}: its servers keep their last states; it is started again {delay}"
-        numbers = {"restarts": message.restarts, "restart_in_ms": message.restart_in_ms}
+        numbers: dict[str, int | float | str] = {
+            "worker": message.worker,
+            "restarts": message.restarts,
+            "restart_in_ms": message.restart_in_ms,
+        }
         self._emit([Event("worker_lost", reason, Severity.WARNING, numbers=numbers)])
 
     def started(self, message: WorkerStarted) -> None:
@@ -124,7 +130,11 @@ class Workers:
         worker.reason = ""
         if again:
             reason = f"{worker.name} runs again as process {message.pid}"
-            numbers = {"pid": message.pid, "restarts": message.restarts}
+            numbers: dict[str, int | float | str] = {
+                "worker": message.worker,
+                "pid": message.pid,
+                "restarts": message.restarts,
+            }
             self._emit([Event("worker_restarted", reason, numbers=numbers)])
 
     # --- work channels ---------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ says so; the agent goes on.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import queue
 import sys
@@ -104,8 +105,10 @@ class EventLog:
     def last(self, count: int) -> list[Record]:
         """Return the newest `count` records, newest last."""
         assert count >= 0, count
-        skip = max(0, len(self._records) - count)
-        return [record for index, record in enumerate(self._records) if index >= skip]
+        return list(itertools.islice(reversed(self._records), count))[::-1]
+
+    def __len__(self) -> int:
+        return len(self._records)
 
     def listen(self, listener: Callable[[Record], None]) -> Callable[[], None]:
         """Tell `listener` of every event from now on; return what ends that."""

@@ -23,11 +23,11 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from hawatch.agent.child import CORE, ChildKind, fork_child, wanted_children
+from hawatch.agent.child import CONSOLE, CONSOLE_KIND, CORE, ChildKind, fork_child, wanted_children
 from hawatch.agent.link import leash_pair, receive_leash, send_leash, work_pair
 from hawatch.agent.messages import Adopt, AreYouThere, IAmHere, Link, Reload, Stop, WantLink, WorkerLost, WorkerStarted
 from hawatch.agent.process import describe_end, notify_service_manager
-from hawatch.agent.settings import Settings, now_ns, settings_from_file
+from hawatch.agent.settings import Settings, now_ns, settings_from_file, settings_to_file
 from hawatch.agent.ward import Ask, Command, Kill, Limits, Start, Ward, WardState
 from hawatch.errors import PeerError
 from hawatch.model import NS_PER_MS, NS_PER_S
@@ -35,6 +35,8 @@ from hawatch.model import NS_PER_MS, NS_PER_S
 CORE_LIMITS = Limits(silence_ns=5 * NS_PER_S, good_ns=NS_PER_S // 2, first_delay_ns=0, delay_max_ns=NS_PER_S)
 """A core that has lived for half a second is back at once however often it dies: a lease waits for it."""
 PROBER_LIMITS = Limits(silence_ns=3 * NS_PER_S, good_ns=60 * NS_PER_S)
+CONSOLE_LIMITS = Limits(silence_ns=180 * NS_PER_S, good_ns=60 * NS_PER_S)
+"""Nothing waits for the console; a slow disk is no reason to kill it."""
 LATE_NS = 250 * NS_PER_MS
 """A keeper that wakes up so much too late was stopped, and its children perhaps with it."""
 CORE_STOP_MS = 5000
@@ -51,6 +53,8 @@ class Mains:
     """Given the settings, its leash and the listening ctl socket."""
     prober: Callable[[socket.socket, str], None]
     """Given its leash and its name."""
+    console: Callable[[Settings, socket.socket], None] | None = None
+    """Given the settings and its leash; None: there is none."""
 
 
 @dataclass(slots=True)
@@ -153,16 +157,20 @@ class Keeper:
         """Have exactly the children that the settings need."""
         self._settings = settings
         wanted = wanted_children(settings.plan)
+        if self._mains.console is not None:
+            wanted[CONSOLE] = CONSOLE_KIND
         for name, kind in wanted.items():
             child = self._children.get(name)
             if child is None:
-                limits = CORE_LIMITS if name == CORE else PROBER_LIMITS
+                limits = {CORE: CORE_LIMITS, CONSOLE: CONSOLE_LIMITS}.get(name, PROBER_LIMITS)
                 self._children[name] = Child(kind, Ward(name, limits, now_ns()))
                 continue
             if child.kind != kind:
                 child.kind = kind
                 self._end(child)
             child.wanted = True
+            if name == CONSOLE:
+                self._tell_console(child)
         for name, child in list(self._children.items()):
             if name not in wanted:
                 child.wanted = False
@@ -208,8 +216,11 @@ class Keeper:
             self._selector.close()
             if name == CORE:
                 mains.core(settings, theirs, listener)
+                return
+            listener.close()
+            if name == CONSOLE and mains.console is not None:
+                mains.console(settings, theirs)
             else:
-                listener.close()
                 mains.prober(theirs, name)
 
         try:
@@ -260,6 +271,21 @@ class Keeper:
         with _both(pair) as (core_end, prober_end):
             send_leash(core.leash, Link(prober.ward.name), core_end.fileno())
             send_leash(prober.leash, Link(CORE), prober_end.fileno())
+
+    def _tell_console(self, child: Child) -> None:
+        """Give the console the settings that are in force now."""
+        if child.leash is None:
+            return
+        try:
+            descriptor = settings_to_file(self._settings)
+        except OSError as error:
+            self._kill(child, f"there was no file for its settings ({error.strerror})")
+            return
+        try:
+            if not send_leash(child.leash, Adopt(), descriptor):
+                self._kill(child, "it took no new settings")
+        finally:
+            os.close(descriptor)
 
     def _tell_core(self, message: WorkerLost | WorkerStarted | Reload | Stop) -> None:
         core = self._children.get(CORE)

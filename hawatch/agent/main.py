@@ -72,8 +72,13 @@ def keep(settings: Settings, kernels: KernelSource) -> int:
         def core(now: Settings, leash: socket.socket, listener: socket.socket) -> None:
             run_core(now, leash, listener, kernels, legacy)
 
+        def console(now: Settings, leash: socket.socket) -> None:
+            from hawatch.console.main import console_main  # what it imports, no other process needs
+
+            console_main(now, leash)
+
         with open_ctl_socket(places, settings.config.control.group) as listener:
-            status = Keeper(settings, Mains(core, prober_main), listener).run()
+            status = Keeper(settings, Mains(core, prober_main, console), listener).run()
         places.ctl_socket.unlink(missing_ok=True)
         return status
     finally:

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import msgspec
 
-from hawatch.model import Check, Verdict
+from hawatch.agent.events import Record
+from hawatch.model import Check, Event, Verdict
 
 FRAME_LIMIT = 64 << 20
 """Bytes of one frame: an assignment of 100,000 checks fits."""
@@ -128,3 +129,43 @@ class Summary(WorkMessage, frozen=True, tag=True):
     discarded: int
     """Failures discarded since the last summary: in a local pause, or for want of something on this machine."""
     in_flight: int
+
+
+class ConsoleMessage(msgspec.Struct, frozen=True, tag=True):
+    """Base of what passes between core and console, framed as work messages are."""
+
+
+class Known(ConsoleMessage, frozen=True, tag=True):
+    """Console to core, first: the number of the last event that it has; 0 for none."""
+
+    last: int
+
+
+class Told(ConsoleMessage, frozen=True, tag=True):
+    """Core to console: events, oldest first."""
+
+    records: list[Record]
+    complete: bool = True
+    """False: there may be others between the last known one and these; the events file has them."""
+
+
+class Happened(ConsoleMessage, frozen=True, tag=True):
+    """Console to core: what happened in the console, to be told as events."""
+
+    events: list[Event]
+
+
+class ConsoleState(ConsoleMessage, frozen=True, tag=True):
+    """Console to core: what status is to warn of."""
+
+    warnings: list[str]
+
+
+class WantStatus(ConsoleMessage, frozen=True, tag=True):
+    """Console to core: answered with `StatusNow`."""
+
+
+class StatusNow(ConsoleMessage, frozen=True, tag=True):
+    """Core to console: the status as JSON."""
+
+    data: bytes

@@ -47,6 +47,16 @@ class Places:
         """Events, one JSON object a line."""
         return self.state_dir / "events.jsonl"
 
+    @property
+    def console_socket(self) -> Path:
+        """Where `hawatch ctl` asks the journal."""
+        return self.runtime_dir / "console.sock"
+
+    @property
+    def journal_file(self) -> Path:
+        """The journal, with what the alerts remember and what waits to be sent."""
+        return self.state_dir / "console.db"
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:

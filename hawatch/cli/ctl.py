@@ -13,6 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hawatch.cli.ctl_console import (
+    add_console,
+    add_events_arguments,
+    console_answers,
+    console_request,
+    events_request,
+    render_report,
+)
 from hawatch.control import protocol
 from hawatch.control.client import Client, NoAgentError
 from hawatch.control.protocol import ALL, EVENTS_COUNT_DEFAULT, EVENTS_COUNT_MAX, Done, EventLine, Progress, Refused
@@ -64,6 +72,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     events = add("events", "what happened, newest last")
     events.add_argument("--follow", "-f", action="store_true", help="go on with what comes, until ctrl-C")
     events.add_argument("-n", "--lines", type=_count, default=EVENTS_COUNT_DEFAULT, metavar="N", help="how many")
+    add_events_arguments(events)
+    add_console(add)
     add("reload", "apply the configuration file: all of it or, with a mistake in it, nothing")
     _add_ownership(add)
 
@@ -106,6 +116,9 @@ def run(arguments: argparse.Namespace) -> int:
     width = shutil.get_terminal_size((100, 25)).columns if sys.stdout.isatty() else 0
     screen = Screen(Style(colour=colour, width=width), arguments.json)
     try:
+        if console_answers(arguments):
+            with Client(arguments.runtime_dir / "console.sock") as client:
+                return _run(client, arguments, screen)
         with Client(arguments.runtime_dir / "ctl.sock") as client:
             return _run(client, arguments, screen)
     except NoAgentError as error:
@@ -119,6 +132,8 @@ def _run(client: Client, arguments: argparse.Namespace, screen: Screen) -> int:
         return _events(client, arguments, screen)
     if name == "status" and arguments.watch:
         return _watch(client, screen)
+    if name == "report":
+        return _ask(client, make_request(arguments), screen, render_report)
     render = render_changes if name != "status" else screen.render_status
     return _ask(client, make_request(arguments), screen, render)
 
@@ -135,7 +150,9 @@ def make_request(arguments: argparse.Namespace) -> protocol.Request:
                 service=arguments.service, server=arguments.server, wait=arguments.wait, timeout_s=arguments.timeout
             )
         case "events":
-            return protocol.Events(count=arguments.lines, follow=arguments.follow)
+            return events_request(arguments)
+        case "report" | "ack" | "alert-test":
+            return console_request(arguments)
         case "switchover":
             return protocol.Switchover(group=arguments.group, to=arguments.to)
         case "takeover":

@@ -14,7 +14,7 @@ from hawatch.config.schema import Config, Group, Node, ProbeConfig, Server, Serv
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
-TOP_LEVEL_LIVE = ("ipvs", "control")
+TOP_LEVEL_LIVE = ("ipvs", "control", "console")
 """Sections without names in them that a reload applies."""
 UNSHOWN_KEYS = SECRET_KEYS | {"url"}
 """Keys whose values no answer and no log may hold: the URL of a webhook is as good as a password."""
@@ -51,9 +51,17 @@ def all_changes(old: Config, new: Config) -> Iterator[ConfigChange]:
     for section in TOP_LEVEL_LIVE:
         for text in changed_keys(getattr(old, section), getattr(new, section)):
             yield ConfigChange(f"{section}: {text}")
-    for kind in ("email", "webhook"):
+    for text in alert_changes(old, new):
+        yield ConfigChange(text)
+
+
+def alert_changes(old: Config, new: Config) -> Iterator[str]:
+    """Yield every difference of who is told what."""
+    for kind in ("email", "webhook", "program"):
         for text in table_changes(getattr(old.alert, kind), getattr(new.alert, kind)):
-            yield ConfigChange(f"alert {kind} {text}")
+            yield f"alert {kind} {text}"
+    if old.depend != new.depend:
+        yield f"depend: {len(old.depend)} -> {len(new.depend)} entries, or others"
 
 
 def paired(before: Mapping[K, V], after: Mapping[K, V]) -> Iterator[tuple[K, V | None, V | None]]:

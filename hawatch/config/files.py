@@ -32,6 +32,9 @@ def secret_files(config: Config) -> Iterator[tuple[Path, str]]:
     for name, alert in config.alert.email.items():
         if alert.password_file:
             yield ("alert", "email", name, "password_file"), alert.password_file
+    for name, hook in config.alert.webhook.items():
+        if hook.secret_file:
+            yield ("alert", "webhook", name, "secret_file"), hook.secret_file
 
 
 def check_files(config: Config) -> tuple[FileFinding, ...]:

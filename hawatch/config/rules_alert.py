@@ -28,4 +28,11 @@ def headers(config: Config) -> Iterator[Finding]:
                 )
 
 
-RULES = (logins, headers)
+def mail_servers(config: Config) -> Iterator[Finding]:
+    """Mail goes somewhere."""
+    for name, alert in config.alert.email.items():
+        if not alert.server:
+            yield Finding(("alert", "email", name, "server"), "no mail server", "one or several, in order")
+
+
+RULES = (logins, headers, mail_servers)

@@ -7,7 +7,16 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from hawatch.cluster.parameters import PROFILES, LeaseParameters
-from hawatch.config.alerts import Alerts, EmailAlert, WebhookAlert
+from hawatch.config.alerts import (
+    DEPENDENCIES_MAX,
+    Alerts,
+    Chosen,
+    ConsoleConfig,
+    Depend,
+    EmailAlert,
+    ProgramAlert,
+    WebhookAlert,
+)
 from hawatch.config.durations import DurationBetween
 from hawatch.config.fields import (
     PORT_MAX,
@@ -23,8 +32,9 @@ from hawatch.config.fields import (
 from hawatch.config.service import ProbeConfig, Server, Service, TunnelConfig
 
 __all__ = [
-    "Alerts", "Cluster", "Config", "Control", "EmailAlert", "Group", "Ipvs", "Node", "ProbeConfig", "Section",
-    "Server", "Service", "Sync", "TunnelConfig", "Vip", "WebhookAlert",
+    "Alerts", "Chosen", "Cluster", "Config", "ConsoleConfig", "Control", "Depend", "EmailAlert", "Group", "Ipvs",
+    "Node", "ProbeConfig", "ProgramAlert", "Section", "Server", "Service", "Sync", "TunnelConfig", "Vip",
+    "WebhookAlert",
 ]  # fmt: skip
 
 LINKS_MAX = 8
@@ -140,6 +150,10 @@ class Config(Section):
     ipvs: Ipvs = Field(default=Ipvs(), description="the kernel's connection timeouts")
     control: Control = Field(default=Control(), description="who may use `hawatch ctl`")
     alert: Alerts = Field(default=Alerts(), description="who is told of events")
+    depend: tuple[Depend, ...] = Field(
+        default=(), max_length=DEPENDENCIES_MAX, description="failures that explain others"
+    )
+    console: ConsoleConfig = Field(default=ConsoleConfig(), description="the journal and the metrics")
 
     @property
     def leased(self) -> bool:

@@ -14,7 +14,9 @@ EVENT_NAMES = (
     "server_up", "server_down", "service_down", "service_up", "takeover", "release", "switchover", "giveaway",
     "resume", "director_dead", "director_alive", "link_down", "link_up", "quorum_lost", "quorum_regained",
     "vip_conflict", "lease_late", "worker_lost", "worker_restarted", "config_reloaded", "config_rejected",
-    "alert_failed",
+    "alert_failed", "acknowledged", "journal_broken", "agent_started", "agent_stopped", "server_drained",
+    "server_undrained", "server_disabled", "server_enabled", "ipvs_drift", "ipvs_refused", "ipvs_unreadable",
+    "state_broken",
 )  # fmt: skip
 UNWEIGHTED = frozenset({"rr", "lc", "dh"})
 """Schedulers that look at no weight but 0."""
@@ -137,7 +139,9 @@ def plain_login(config: Config) -> Iterator[Finding]:
 def event_names(config: Config) -> Iterator[Finding]:
     """An alert for events that never happen."""
     alerts = [("email", *item) for item in config.alert.email.items()]
-    for kind, name, alert in (*alerts, *(("webhook", *item) for item in config.alert.webhook.items())):
+    hooks = [("webhook", *item) for item in config.alert.webhook.items()]
+    programs = [("program", *item) for item in config.alert.program.items()]
+    for kind, name, alert in (*alerts, *hooks, *programs):
         for place, event in enumerate(alert.events):
             if event not in EVENT_NAMES:
                 hint = nearest(event, EVENT_NAMES)

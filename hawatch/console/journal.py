@@ -11,6 +11,7 @@ import msgspec
 from hawatch.agent.events import Record, iso_time
 from hawatch.console.policy import SEVERITIES
 from hawatch.console.subjects import same_server
+from hawatch.control import protocol
 from hawatch.model import NS_PER_S, Severity
 
 _decoder = msgspec.json.Decoder(Record)
@@ -44,6 +45,14 @@ class Filter(msgspec.Struct, frozen=True, omit_defaults=True):
             and (not self.names or record.name in self.names)
             and (not self.least or record.severity in self.severities())
         )
+
+
+def make_filter(request: protocol.Events) -> Filter:
+    """Return the filter of a request."""
+    return Filter(
+        request.since_ns, request.until_ns, request.group, request.service, request.server, request.names,
+        request.severity,
+    )  # fmt: skip
 
 
 def select(database: sqlite3.Connection, wanted: Filter, count: int) -> list[Record]:

@@ -5,6 +5,8 @@ A request is answered by any number of `progress` and `event` lines and then by 
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from hawatch.decoding import UNDECODABLE
@@ -62,6 +64,42 @@ class Events(Request, frozen=True, tag="events"):
 
     count: int = EVENTS_COUNT_DEFAULT
     follow: bool = False
+    since_ns: int = 0
+    """Unix time in nanoseconds; 0: any."""
+    until_ns: int = 0
+    group: str = ""
+    service: str = ""
+    server: str = ""
+    names: tuple[str, ...] = ()
+    severity: Literal["", "info", "warning", "critical"] = ""
+    """The least."""
+
+
+class Report(Request, frozen=True, tag="report"):
+    """How long what was down."""
+
+    since_ns: int
+    until_ns: int = 0
+    """0: now."""
+    group: str = ""
+    service: str = ""
+    server: str = ""
+
+
+class Ack(Request, frozen=True, tag="ack"):
+    """An administrator sees to what fails: no more of it is told until it is over."""
+
+    service: str
+    """Or "all"."""
+    server: str = ""
+    """"": the service and all its servers."""
+    text: str = ""
+
+
+class AlertTest(Request, frozen=True, tag="alert-test"):
+    """Send a test message by one alert, or by all."""
+
+    target: str = ""
 
 
 class Reload(Request, frozen=True, tag="reload"):
@@ -90,7 +128,10 @@ class Resume(Request, frozen=True, tag="resume"):
     """End a giveaway."""
 
 
-AnyRequest = Status | Drain | Undrain | Disable | Enable | Events | Reload | Switchover | Takeover | Giveaway | Resume
+AnyRequest = (
+    Status | Drain | Undrain | Disable | Enable | Events | Reload | Switchover | Takeover | Giveaway | Resume
+    | Report | Ack | AlertTest
+)  # fmt: skip
 
 
 class Reply(msgspec.Struct, frozen=True, tag_field="kind", kw_only=True):

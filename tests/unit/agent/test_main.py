@@ -73,7 +73,7 @@ def test_a_plugin_that_never_ends_costs_nothing_but_its_own_process(agent: Agent
     agent.wait(lambda: agent.states()[agent.servers[0].name] == "down")
     agent.config.write_text(before)
     agent.ctl("reload")
-    agent.wait(lambda: [worker["name"] for worker in agent.status()["workers"]] == ["core", "prober"])
+    agent.wait(lambda: [worker["name"] for worker in agent.status()["workers"]] == ["core", "prober", "console"])
 
 
 def run(tmp_path: Path, text: str, *before: str) -> subprocess.CompletedProcess[str]:

@@ -327,6 +327,18 @@ ROWS = [
         "alert.email.ops.server",
         "not accepted",
     ),
+    (
+        "no mail server",
+        '[alert.email.ops]\nto = "a@b"\nfrom = "c@d"\nserver = []\n',
+        "alert.email.ops.server",
+        "no mail",
+    ),
+    (
+        "period",
+        '[alert.webhook.x]\nurl = "https://x"\nperiod = "hr {25}"\n',
+        "alert.webhook.x.period",
+        "not accepted",
+    ),
     ("from", '[alert.email.ops]\nto = "a@b"\nserver = "m:25"\n', "alert.email.ops.from", "missing"),
     ("name of an alert", '[alert.webhook."x y"]\nurl = "https://x"\n', 'alert.webhook."x y"', "not accepted"),
     ("URL", '[alert.webhook.x]\nurl = "ftp://x"\n', "alert.webhook.x.url", "not accepted"),

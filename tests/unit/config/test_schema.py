@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from hawatch.cluster import parameters
-from hawatch.config.alerts import EmailAlert, WebhookAlert
+from hawatch.config.alerts import Chosen, ConsoleConfig, Depend, EmailAlert, ProgramAlert, WebhookAlert
 from hawatch.config.load import load_file, load_text
 from hawatch.config.schema import (
     Cluster,
@@ -42,6 +42,10 @@ SECTIONS = {
     Control: "## `[control]`",
     EmailAlert: "## `[alert.email.NAME]`",
     WebhookAlert: "## `[alert.email.NAME]`",
+    ProgramAlert: "## `[alert.email.NAME]`",
+    Depend: "## `[[depend]]`",
+    Chosen: "## `[[depend]]`",
+    ConsoleConfig: "## `[console]`",
 }
 
 
@@ -52,17 +56,24 @@ def section_of(heading):
     return REFERENCE[begin : ends[0]]
 
 
+def keys_of(text):
+    """The keys that the rows of a section's tables are about; a row may be about several."""
+    firsts = re.findall(r"^\| (`[a-z_`, ]+`) \|", text, re.M)
+    return {key for first in firsts for key in re.findall(r"`([a-z_]+)`", first)}
+
+
 @pytest.mark.parametrize("model", SECTIONS, ids=lambda model: model.__name__)
 def test_every_key_is_documented_where_it_belongs(model: type[BaseModel]):
-    rows = set(re.findall(r"^\| `([a-z_]+)` \|", section_of(SECTIONS[model]), re.M))
+    rows = set(keys_of(section_of(SECTIONS[model])))
     assert {info.alias or name for name, info in model.model_fields.items()} <= rows
 
 
 @pytest.mark.parametrize("model", SECTIONS, ids=lambda model: model.__name__)
 def test_nothing_is_documented_that_does_not_exist(model: type[BaseModel]):
-    both = (EmailAlert, WebhookAlert) if model in (EmailAlert, WebhookAlert) else (model,)
+    alerts, depend = (EmailAlert, WebhookAlert, ProgramAlert), (Depend, Chosen)
+    both = next((family for family in (alerts, depend) if model in family), (model,))
     keys = {info.alias or name for one in both for name, info in one.model_fields.items()}
-    assert set(re.findall(r"^\| `([a-z_]+)` \|", section_of(SECTIONS[model]), re.M)) <= keys
+    assert set(keys_of(section_of(SECTIONS[model]))) <= keys
 
 
 def test_the_lease_is_bounded_as_its_own_rules_are():

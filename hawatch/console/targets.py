@@ -1,0 +1,122 @@
+"""From the configuration to the policy and to what sends: a target for each alert."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from hawatch.actions.email import MailServer, send_mail
+from hawatch.actions.outgoing import Outgoing, SendError
+from hawatch.actions.program import run_alert
+from hawatch.actions.webhook import Hook, send_webhook
+from hawatch.config.alerts import AlertRule, Chosen, EmailAlert, ProgramAlert, WebhookAlert
+from hawatch.config.fields import split_host_port
+from hawatch.config.schema import Config
+from hawatch.console.period import parse_period
+from hawatch.console.policy import Dependency, Policy, Rule
+from hawatch.console.subjects import Match
+from hawatch.model import NS_PER_S
+
+SECRET_BYTES_MAX = 4096
+TEMPLATE_BYTES_MAX = 65536
+
+Send = Callable[[Outgoing, str], Awaitable[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One alert of the configuration."""
+
+    rule: Rule
+    recipients: tuple[str, ...]
+    send: Send
+    template: str = ""
+    """File with the text for one thing."""
+
+
+def make_policy(config: Config, targets: dict[str, Target]) -> Policy:
+    """Return the policy of a configuration."""
+    dependencies = tuple(Dependency(_match(each.what), _match(each.on)) for each in config.depend)
+    return Policy(tuple(target.rule for target in targets.values()), dependencies)
+
+
+def make_targets(config: Config) -> dict[str, Target]:
+    """Return the targets of a configuration by their rules' names."""
+    targets: dict[str, Target] = {}
+    for name, mail in config.alert.email.items():
+        rule = _rule(f"email/{name}", mail)
+        targets[rule.name] = Target(rule, mail.to, partial(_mail, mail), mail.template)
+    for name, hook in config.alert.webhook.items():
+        rule = _rule(f"webhook/{name}", hook)
+        targets[rule.name] = Target(rule, (name,), partial(_post, hook))
+    for name, program in config.alert.program.items():
+        rule = _rule(f"program/{name}", program)
+        targets[rule.name] = Target(rule, (name,), partial(_run, program))
+    return targets
+
+
+def _match(chosen: Chosen) -> Match:
+    return Match(chosen.group, chosen.service, chosen.server, chosen.event)
+
+
+def _rule(name: str, alert: AlertRule) -> Rule:
+    return Rule(
+        name=name,
+        least=alert.severity,
+        events=frozenset(alert.events),
+        groups=frozenset(alert.groups),
+        services=frozenset(alert.services),
+        servers=frozenset(alert.servers),
+        after_ns=alert.after,
+        after_failures=alert.after_failures,
+        within_ns=alert.within,
+        every_ns=alert.every or 0,
+        at_most=alert.at_most,
+        tell_up=alert.up,
+        period=parse_period(alert.period),
+        hold=alert.outside == "hold",
+        burst=alert.burst,
+        digest_ns=alert.digest,
+    )
+
+
+def read_secret(name: str) -> bytes:
+    """Return what a secret file holds, without the line's end; raise SendError when it cannot be read."""
+    try:
+        with open(name, "rb") as file:
+            return file.read(SECRET_BYTES_MAX).strip()
+    except OSError as error:
+        raise SendError(f"{name}: {error.strerror or error}") from error
+
+
+def read_templates(target: Target) -> dict[str, str]:
+    """Return the administrator's own texts; raise SendError when the file cannot be read."""
+    if not target.template:
+        return {}
+    try:
+        with open(Path(target.template), encoding="utf-8") as file:
+            return {"single": file.read(TEMPLATE_BYTES_MAX)}
+    except (OSError, UnicodeDecodeError) as error:
+        raise SendError(f"{target.template}: {error}") from error
+
+
+async def _mail(alert: EmailAlert, message: Outgoing, recipient: str) -> str:
+    password = read_secret(alert.password_file).decode("utf-8", "replace") if alert.password_file else ""
+    servers = []
+    for each in alert.server:
+        host, port = split_host_port(each)
+        assert port is not None, each
+        servers.append(MailServer(host, port, alert.tls, alert.username, password, alert.ca_file, alert.verify))
+    return await send_mail(message, alert.sender, recipient, servers, alert.timeout / NS_PER_S)
+
+
+async def _post(alert: WebhookAlert, message: Outgoing, _recipient: str) -> str:
+    secret = read_secret(alert.secret_file) if alert.secret_file else b""
+    hook = Hook(alert.url, alert.format, alert.headers, secret, alert.timeout / NS_PER_S, alert.ca_file)
+    return await send_webhook(message, hook)
+
+
+async def _run(alert: ProgramAlert, message: Outgoing, _recipient: str) -> str:
+    return await run_alert(message, alert.command, alert.timeout / NS_PER_S, (alert.every or 0) / NS_PER_S)
