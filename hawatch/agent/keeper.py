@@ -35,7 +35,7 @@ from hawatch.model import NS_PER_MS, NS_PER_S
 CORE_LIMITS = Limits(silence_ns=5 * NS_PER_S, good_ns=NS_PER_S // 2, first_delay_ns=0, delay_max_ns=NS_PER_S)
 """A core that has lived for half a second is back at once however often it dies: a lease waits for it."""
 PROBER_LIMITS = Limits(silence_ns=3 * NS_PER_S, good_ns=60 * NS_PER_S)
-CONSOLE_LIMITS = Limits(silence_ns=180 * NS_PER_S, good_ns=60 * NS_PER_S)
+CONSOLE_LIMITS = Limits(silence_ns=180 * NS_PER_S, good_ns=10 * NS_PER_S, delay_max_ns=2 * NS_PER_S)
 """Nothing waits for the console; a slow disk is no reason to kill it."""
 LATE_NS = 250 * NS_PER_MS
 """A keeper that wakes up so much too late was stopped, and its children perhaps with it."""
