@@ -79,7 +79,7 @@ class Node:
         """Start a program here in a session of its own; its words go to `log`."""
         target = open(log, "ab") if isinstance(log, Path) else log  # noqa: SIM115 (closed below)
         try:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 self.argv(argv),
                 stdin=subprocess.DEVNULL,
                 stdout=target if target is not None else subprocess.DEVNULL,
@@ -87,6 +87,8 @@ class Node:
                 start_new_session=True,
                 **options,  # type: ignore[call-overload]
             )
+            self.lab.processes.append(process)
+            return process  # type: ignore[no-any-return]
         finally:
             if isinstance(log, Path) and target is not None:
                 target.close()
