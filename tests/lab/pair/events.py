@@ -87,8 +87,15 @@ def restarted_core(owner: Director, _standby: Director) -> None:
 
 
 def core_of(director: Director) -> int:
-    """Return the process that decides: the first child of the agent."""
-    return director.pids()[1]
+    """Return the process that decides, once it is there."""
+    found: list[int] = []
+
+    def there() -> bool:
+        found[:] = [pid for pid in director.pids() if Path(f"/proc/{pid}/comm").read_text("ascii") == "hawatch:core\n"]
+        return bool(found)
+
+    wait_until(there, "the agent has a core", limit_s=5)
+    return found[0]
 
 
 def witness_cut_off(owner: Director, standby: Director) -> None:
