@@ -136,7 +136,7 @@ class Commands:
         """Wait until the destinations have no connection; return how many are left at the time limit."""
         told, told_at = -1, 0.0
         left = 0
-        with trio.move_on_after(timeout_s or float("inf")):
+        with trio.move_on_after(timeout_s if timeout_s > 0 else float("inf")):
             while True:
                 counts = await self._agent.connections({service for service, _ in keys})
                 left = sum(count for key, count in counts.items() if key in keys)

@@ -289,7 +289,7 @@ class TableKeeper:
         try:
             refused = [(failure.change, failure.reason) for failure in kernel.apply(changes)]
         except KernelError as error:
-            return [(change, str(error)) for change in changes]
+            refused = [(change, str(error)) for change in changes]  # some may have been carried out
         if refused:
             self._uncertain |= {_service_of(change) for change in changes}
             self._reread_now.set()

@@ -19,6 +19,7 @@ from typing import IO
 
 import msgspec
 
+from hawatch.decoding import UNDECODABLE
 from hawatch.model import NS_PER_S, Event
 
 MEMORY_LIMIT = 10_000
@@ -208,7 +209,7 @@ def read_back(path: Path, limit: int = MEMORY_LIMIT) -> list[Record]:
     records: list[Record] = []
     for each in (path.with_name(path.name + ".1"), path):
         for line in _tail(each):
-            with contextlib.suppress(msgspec.DecodeError):
+            with contextlib.suppress(*UNDECODABLE):
                 records.append(decoder.decode(line))
     return records[-limit:]
 

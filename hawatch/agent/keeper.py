@@ -194,8 +194,12 @@ class Keeper:
             _signal(child.ward.pid, signal.SIGKILL)
 
     def _start(self, child: Child) -> None:
-        ours, theirs = leash_pair()
         name = child.ward.name
+        try:
+            ours, theirs = leash_pair()
+        except OSError as error:
+            self._not_born(child, f"there is no leash for {name}: {error.strerror}")
+            return
         others = [other.leash for other in self._children.values() if other.leash is not None]
         close = [*others, ours, self._wakeup_in, self._wakeup_out]
         settings, mains, listener = self._settings, self._mains, self._ctl_listener
@@ -213,9 +217,7 @@ class Keeper:
         except OSError as error:
             ours.close()
             theirs.close()
-            _say(f"cannot fork {name}: {error.strerror}")
-            child.ward.born(0, now_ns())
-            child.ward.died(now_ns())
+            self._not_born(child, f"cannot fork {name}: {error.strerror}")
             return
         theirs.close()
         ours.setblocking(False)
@@ -223,6 +225,13 @@ class Keeper:
         child.ward.born(pid, now_ns())
         self._selector.register(ours, selectors.EVENT_READ, child.ward.name)
         self._introduce(child)
+
+    def _not_born(self, child: Child, reason: str) -> None:
+        """Note that a child could not be started: it is tried again, with back-off."""
+        _say(reason)
+        child.reason = reason
+        child.ward.born(0, now_ns())
+        child.ward.died(now_ns())
 
     def _introduce(self, child: Child) -> None:
         """Tell the core of the child, and connect it with those that it works with."""
@@ -243,7 +252,12 @@ class Keeper:
         """Give both an end of a new work channel."""
         if core.leash is None or prober.leash is None:
             return
-        with _both(work_pair()) as (core_end, prober_end):
+        try:
+            pair = work_pair()
+        except OSError as error:  # out of descriptors: it is tried again when the prober is born anew
+            self._kill(prober, f"there was no work channel for it ({error.strerror})")
+            return
+        with _both(pair) as (core_end, prober_end):
             send_leash(core.leash, Link(prober.ward.name), core_end.fileno())
             send_leash(prober.leash, Link(CORE), prober_end.fileno())
 

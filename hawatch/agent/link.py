@@ -27,6 +27,7 @@ from hawatch.agent.messages import (
     WorkerStarted,
     WorkMessage,
 )
+from hawatch.decoding import UNDECODABLE
 from hawatch.errors import PeerError
 
 LENGTH_BYTES = 4
@@ -84,10 +85,12 @@ def receive_leash(leash: socket.socket) -> tuple[AnyLeash, int | None] | None:
         _close_all(descriptors)
         return None
     try:
+        if flags & socket.MSG_CTRUNC and not descriptors:
+            raise PeerError("its descriptor is lost: this process may open no more")
         if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or len(descriptors) > 1:
             raise PeerError("a leash packet is too long")
         message = _leash_decoder.decode(packet)
-    except (PeerError, msgspec.DecodeError) as error:
+    except (PeerError, *UNDECODABLE) as error:
         _close_all(descriptors)
         raise PeerError(f"not a leash message: {error}") from error
     return message, descriptors[0] if descriptors else None
@@ -129,6 +132,6 @@ class FrameSplitter:
             del self._buffer[:end]
             try:
                 message = _work_decoder.decode(body)
-            except msgspec.DecodeError as error:
+            except UNDECODABLE as error:
                 raise PeerError(f"not a work message: {error}") from error
             yield message

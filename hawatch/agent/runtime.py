@@ -1,4 +1,4 @@
-"""What the keeper opens before it forks: the lock of the runtime directory and the ctl socket."""
+"""What the keeper opens before it forks: the locks of its directories and the ctl socket."""
 
 from __future__ import annotations
 
@@ -49,6 +49,27 @@ def lock_runtime(places: Places) -> int:
     except OSError as error:
         os.close(descriptor)
         raise LocalError(f"cannot write {places.pid_file}: {error.strerror}") from error
+    return descriptor
+
+
+def lock_state(places: Places) -> int:
+    """Make the state directory, take its lock, and return the locked descriptor.
+
+    The directory itself is locked: it may be on a disk that is full or read-only. Raises LocalError when another agent
+    holds it: each would overwrite what the other remembers.
+    """
+    make_directory(places.state_dir)
+    try:
+        descriptor = os.open(places.state_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise LocalError(f"cannot open the directory {places.state_dir}: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise LocalError(
+            f"another agent keeps its state in {places.state_dir}; stop it, or give this one its own --state-dir"
+        ) from None
     return descriptor
 
 

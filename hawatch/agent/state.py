@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from hawatch.decoding import UNDECODABLE
 from hawatch.model import Admin
 
 VERSION = 1
@@ -80,7 +81,7 @@ def load_admin(path: Path) -> tuple[AdminState, str]:
         decoded = msgspec.json.decode(data, type=AdminFile)
         if decoded.version != VERSION:
             raise msgspec.DecodeError(f"version {decoded.version}, wanted {VERSION}")
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         aside = path.with_name(path.name + ".broken")
         with contextlib.suppress(OSError):
             path.replace(aside)

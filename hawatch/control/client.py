@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-import msgspec
-
 from hawatch.control.protocol import REPLY_LIMIT, AnyReply, Done, Refused, Request, decode_reply, encode_line
+from hawatch.decoding import UNDECODABLE
 from hawatch.errors import HawatchError, PeerError
 
 CONNECT_LIMIT_S = 5
@@ -65,7 +64,7 @@ class Client:
                 yield reply
                 if isinstance(reply, Done | Refused):
                     return
-        except msgspec.DecodeError as error:
+        except UNDECODABLE as error:
             raise PeerError(f"the agent at {self._path} answers what this hawatch does not know: {error}") from error
         except TimeoutError as error:
             raise NoAgentError(f"the agent at {self._path} has not answered for {REPLY_WAIT_S:.0f} s") from error

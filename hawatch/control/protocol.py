@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import msgspec
 
+from hawatch.decoding import UNDECODABLE
+
 VERSION = 1
 REQUEST_LIMIT = 64 << 10
 """Bytes of one request line."""
@@ -155,10 +157,10 @@ def decode_request(line: bytes) -> AnyRequest | Refused:
         if version != VERSION:
             return Refused(reason=f"the request is of version {version}, this agent speaks version {VERSION}")
         return _request_decoder.decode(line)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         return Refused(reason=f"not a request: {error}")
 
 
 def decode_reply(line: bytes) -> AnyReply:
-    """Return the reply of a line; raise msgspec.DecodeError when it is none."""
+    """Return the reply of a line; raise one of `UNDECODABLE` when it is none."""
     return _reply_decoder.decode(line)

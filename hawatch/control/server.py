@@ -55,6 +55,8 @@ class ControlServer:
                 await self._converse(stream)
         except (trio.BrokenResourceError, trio.TooSlowError, OSError):
             pass  # the client is gone or does not read: its own loss
+        except Exception:  # noqa: BLE001 - the root of a client's task: a mistake of ours costs one client
+            traceback.print_exc()
         finally:
             self._clients -= 1
 
@@ -83,7 +85,7 @@ class ControlServer:
                 return
 
     async def _answer(self, stream: trio.SocketStream, request: AnyRequest, send: Send) -> bool:
-        """Carry out one request; False when the client left before it was done."""
+        """Carry out one request; False when the client left, or stopped reading, before it was done."""
         finished = False
         async with trio.open_nursery() as nursery:
 
@@ -94,8 +96,11 @@ class ControlServer:
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(watch)
-            await send(await self._carry_out(request, send))
-            finished = True
+            try:
+                await send(await self._carry_out(request, send))
+                finished = True
+            except (trio.BrokenResourceError, trio.TooSlowError):
+                pass  # caught here: out of the nursery it would come in a group, by another name
             nursery.cancel_scope.cancel()
         return finished
 

@@ -19,8 +19,8 @@ TIMEOUT_S = 2.0
 QUESTION = b"\x12\x34\0\0\0\1\0\0\0\0\0\0\3www\7example\3org\0\0\1\0\1"
 
 
-def ask_http(vip: str) -> str:
-    with socket.create_connection((vip, 80), TIMEOUT_S) as connection:
+def ask_http(vip: str, port: int = 80) -> str:
+    with socket.create_connection((vip, port), TIMEOUT_S) as connection:
         connection.settimeout(TIMEOUT_S)
         connection.sendall(b"GET / HTTP/1.1\r\nHost: www.example.org\r\nConnection: close\r\n\r\n")
         answer = b""
@@ -89,6 +89,7 @@ def main() -> None:
     vip = arguments.vip
     asks: dict[str, tuple[Callable[[], str], float]] = {
         "http": (lambda: ask_http(vip), arguments.http_every),
+        "intranet": (lambda: ask_http(vip, 8080), arguments.others_every),
         "smtp": (lambda: ask_line(vip, 25, b"220", b"QUIT\r\n"), arguments.others_every),
         "pop3": (lambda: ask_line(vip, 110, b"+OK", b"QUIT\r\n"), arguments.others_every),
         "dns": (lambda: ask_dns(vip), arguments.others_every),

@@ -9,6 +9,7 @@ from pathlib import Path
 from hawatch.actions.ipvs import Failure
 from hawatch.actions.ipvs_codec import Counts
 from hawatch.agent.kernel import KernelSource, Table
+from hawatch.errors import KernelError
 from hawatch.health.table import Change, apply_to
 from hawatch.model import DestinationKey, IpvsTimeouts, ServiceKey
 
@@ -24,11 +25,16 @@ class FileKernel:
         self.refuse_file = directory / "refuse"
         """While it is there every change is refused."""
 
+        self.break_file = directory / "break"
+        """While it is there a packet of changes is broken off after the first of them."""
+
     def read(self) -> Table:
         try:
             table: Table = pickle.loads(self.table_file.read_bytes())
         except FileNotFoundError:
             return {}
+        except OSError as error:
+            raise KernelError(str(error)) from error
         return table
 
     def write(self, table: Table) -> None:
@@ -40,9 +46,13 @@ class FileKernel:
     def apply(self, changes: Sequence[Change]) -> Sequence[Failure]:
         if self.refuse_file.exists():
             return [Failure(change, 2, f"{type(change).__name__} refused") for change in changes]
+        broken = self.break_file.exists()
+        changes = changes[:1] if broken else changes
         self.write(apply_to(self.read(), changes))
         with self.log_file.open("a") as log:
             log.writelines(f"{change}\n" for change in changes)
+        if broken:
+            raise KernelError("the kernel does not answer")
         return []
 
     def changes(self) -> int:

@@ -274,6 +274,19 @@ def test_a_change_that_the_kernel_refuses_is_told_once_and_tried_again(agent: Ag
     assert "ipvs_drift" not in agent.event_names()
 
 
+def test_changes_that_break_off_half_way_are_read_back_and_finished(agent: Agent) -> None:
+    agent.kernel.break_file.touch()
+    for server in agent.servers:
+        server.stop()
+    agent.wait(lambda: "ipvs_refused" in agent.event_names())
+    agent.kernel.break_file.unlink()
+    agent.wait(lambda: agent.table() == {})
+    refused = next(record for record in agent.events() if record.name == "ipvs_refused")
+    assert refused.reason == "the kernel does not answer; it is tried again"
+    assert "ipvs_drift" not in agent.event_names()  # what we did ourselves is nobody else's work
+    agent.wait(lambda: agent.status()["warnings"] == [])
+
+
 def test_drain_and_disable_survive_a_restart(agent: Agent) -> None:
     first, second = agent.servers
     assert agent.ctl("drain", "web", first.address) == f"web {first.name}: drained\n"

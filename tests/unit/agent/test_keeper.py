@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -87,6 +88,21 @@ def test_a_killed_prober_is_told_of_and_restarted(site: Site) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["prober", "core@lvs1"])
+def test_a_keeper_without_free_descriptors_tries_again(site: Site, name: str) -> None:
+    before = resource.prlimit(site.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(site.process.pid, resource.RLIMIT_NOFILE, (3, before[1]))
+    os.kill(site.pid_of(name), signal.SIGKILL)
+    assert site.process.stderr is not None
+    told = b""
+    while b"there is no leash for" not in told:
+        data = site.process.stderr.read(4096)
+        assert data, told
+        told += data
+    resource.prlimit(site.process.pid, resource.RLIMIT_NOFILE, before)
+    site.wait_for(f"{name} born", "prober heard")
+
+
 def test_a_stopped_prober_is_killed_and_restarted(site: Site) -> None:
     before = site.pid_of("prober")
     os.kill(before, signal.SIGSTOP)

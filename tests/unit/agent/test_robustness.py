@@ -103,7 +103,17 @@ def test_a_full_disk_for_the_runtime_directory_is_told_at_start(tmp_path: Path) 
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("content", [b"", b'{"version": 1, "servers": [{"ser', b"\0\xff" * 4000, b'{"version": 99}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b'{"version": 1, "servers": [{"ser',
+        b"\0\xff" * 4000,
+        b'{"version": 99}',
+        b'{"servers": [{"service": "\xff", "server": "a", "admin": "drain"}]}',
+        b'{"a":' * 9000,
+    ],
+)
 def test_state_files_that_are_broken(tmp_path: Path, servers: list[Server], content: bytes) -> None:
     state = tmp_path / "state"
     state.mkdir()
@@ -185,7 +195,17 @@ def connect(agent: Agent) -> socket.socket:
     return connection
 
 
-@pytest.mark.parametrize("garbage", [b"\0" * 100 + b"\n", b"\xff\xfe{\n", b'{"command": 1}\n', b"[" * 50_000 + b"\n"])
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\0" * 100 + b"\n",
+        b"\xff\xfe{\n",
+        b'{"command": 1}\n',
+        b"[" * 50_000 + b"\n",
+        b'{"command": "drain", "\xff": 1}\n',
+        b'{"a":' * 9000 + b"\n",
+    ],
+)
 def test_a_client_that_sends_garbage_is_told(agent: Agent, garbage: bytes) -> None:
     with connect(agent) as client:
         client.sendall(garbage)
@@ -304,6 +324,35 @@ def test_a_prober_that_runs_out_of_files_takes_no_server_out(agent: Agent) -> No
     resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
     works(agent)
     assert "server_down" in agent.event_names()
+
+
+def test_a_core_that_runs_out_of_files_refuses_what_needs_one(agent: Agent) -> None:
+    pid = agent.worker("core")["pid"]
+    with connect(agent) as client, client.makefile("rwb") as stream:
+        stream.write(b'{"command": "status"}\n')
+        stream.flush()
+        assert b'"kind":"done"' in stream.readline()
+        before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, before[1]))
+        agent.config.write_text(agent.config.read_text().replace("fall = 2", "fall = 3"))
+        for command in (b'"reload"', b'"drain", "service": "all", "server": "all"'):
+            stream.write(b'{"command": ' + command + b"}\n")
+            stream.flush()
+            answer = stream.readline()
+            assert b'"kind":"refused"' in answer
+            assert b"Too many open files" in answer
+        with connect(agent) as waiting:
+            os.kill(agent_pid_of_prober(agent), signal.SIGKILL)
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+            waiting.sendall(b'{"command": "status"}\n')
+            assert b'"kind":"done"' in waiting.recv(65536)
+    works(agent)
+
+
+def agent_pid_of_prober(agent: Agent) -> int:
+    """Return the prober's process id without asking the core."""
+    children = Path(f"/proc/{agent.process.pid}/task/{agent.process.pid}/children").read_text().split()
+    return next(int(pid) for pid in children if "prober" in Path(f"/proc/{pid}/comm").read_text())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hawatch.agent.runtime import lock_runtime, make_directory, open_ctl_socket
+from hawatch.agent.runtime import lock_runtime, lock_state, make_directory, open_ctl_socket
 from hawatch.agent.settings import Places
 from hawatch.errors import LocalError
 
@@ -26,6 +26,19 @@ def test_one_agent_a_directory(places: Places) -> None:
         lock_runtime(places)
     os.close(lock)
     os.close(lock_runtime(places))
+
+
+def test_one_agent_a_state_directory(places: Places) -> None:
+    lock = lock_state(places)
+    with pytest.raises(LocalError, match=r"another agent keeps its state in .*/state; stop it, or give"):
+        lock_state(places)
+    os.close(lock)
+    os.close(lock_state(places))
+    assert list(places.state_dir.iterdir()) == []
+    places.state_dir.rmdir()
+    places.state_dir.write_text("a file")
+    with pytest.raises(LocalError, match="cannot make the directory"):
+        lock_state(places)
 
 
 def test_places_that_cannot_be_made(places: Places) -> None:

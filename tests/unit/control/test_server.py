@@ -19,6 +19,7 @@ from hawatch.control.protocol import (
     Done,
     Drain,
     Events,
+    Giveaway,
     Progress,
     Refused,
     Reload,
@@ -47,6 +48,11 @@ class Handler:
                 return Refused(reason="no")
             case Reload():
                 raise ZeroDivisionError
+            case Events(follow=False):
+                while True:
+                    await send(Progress(text="x" * 60_000))
+            case Giveaway():
+                return Done(data=raw("x" * 4_000_000))
         self.started.set()
         try:
             await trio.sleep_forever()
@@ -122,6 +128,35 @@ async def test_a_request_ends_when_its_client_leaves(path: Path, handler: Handle
     await stream.aclose()
     with trio.fail_after(5):
         await handler.cancelled.wait()
+
+
+@pytest.mark.parametrize("request_", [Events(), Giveaway()])
+async def test_a_client_that_never_reads_is_let_go_alone(
+    path: Path, handler: Handler, autojump_clock: trio.testing.MockClock, request_: AnyRequest
+) -> None:
+    async with await connect(path) as deaf:
+        await deaf.send_all(encode_line(request_))
+        await trio.sleep(server_module.SEND_LIMIT_S + 1)
+        async with await connect(path) as other:
+            await other.send_all(encode_line(Status()))
+            assert isinstance(decode_reply(await read_line(other)), Done)
+        left = 0
+        with trio.fail_after(60):
+            while data := await deaf.receive_some(1 << 16):
+                left += len(data)
+        assert left < 4_000_000
+
+
+@pytest.mark.parametrize("request_", [Events(), Giveaway()])
+async def test_a_client_that_leaves_in_mid_answer_takes_nobody_along(
+    path: Path, handler: Handler, request_: AnyRequest
+) -> None:
+    async with await connect(path) as leaving:
+        await leaving.send_all(encode_line(request_))
+        await leaving.receive_some(1)
+    async with await connect(path) as other:
+        await other.send_all(encode_line(Status()))
+        assert isinstance(decode_reply(await read_line(other)), Done)
 
 
 async def test_an_endless_request_is_cut_off(path: Path, handler: Handler) -> None:
