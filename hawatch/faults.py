@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import ssl
+from socket import gaierror
 
 from hawatch.model import NS_PER_MS, NS_PER_S
 from hawatch.text import clean, cut, quoted
@@ -107,6 +108,8 @@ def exception_reason(error: BaseException) -> str:
 
 
 def _error_text(error: OSError) -> str:
+    if isinstance(error, gaierror):
+        return f"the name cannot be resolved ({error.strerror})"
     return os.strerror(error.errno) if error.errno else cut(clean(str(error)))
 
 

@@ -137,6 +137,17 @@ class Attempt:
     """Kept current by the probe: at the deadline the result is "no <waiting_for> in <timeout>"."""
 
 
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """What a probe sends that wants nothing but ICMP echoes."""
+
+    count: int
+    loss: int
+    """Echoes that may go unanswered."""
+    size: int
+    """Bytes of payload."""
+
+
 class Probe:
     """One way of looking at a server. Made once for a check, then run again and again, never twice at once."""
 
@@ -166,9 +177,17 @@ class Probe:
         tls = self.tls()
         return (tls.server_name if tls else "") or self.target.address
 
+    def is_conversation(self) -> bool:
+        """Tell which of the two forms to run: `converse` if it has that. One that has both decides by its options."""
+        return type(self).converse is not Probe.converse
+
     def converse(self) -> Conversation:
         """Return a new conversation, begun when the connection stands."""
         raise NotImplementedError
+
+    def echo(self) -> Echo | None:
+        """Return the echoes if that is all that the probe wants: those of all checks go over one socket. Else None."""
+        return None
 
     async def run(self, attempt: Attempt) -> Result:
         """Look once. Cancelled at the deadline."""

@@ -1,16 +1,22 @@
-"""The http probe: asks for a page over HTTP/1.1 and looks at status and body."""
+"""The http probe: asks for a page and looks at status and body.
+
+HTTP/1.1 straight to the server is a conversation; what needs more (HTTP/2, a proxy, redirects) is in http_general.py.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Awaitable, Callable
 from typing import ClassVar, Literal
+from urllib.parse import urlsplit
 
 import httptools
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from hawatch.plugin import (
     RESPONSE_LIMIT_DEFAULT,
+    Attempt,
     Conversation,
     Options,
     Probe,
@@ -27,6 +33,7 @@ from hawatch.text import quoted
 HEAD_LIMIT = 32768
 """Bytes of status line and headers that are read at most."""
 STATUS_DEFAULT = tuple(range(200, 300))
+_UP = up("an answer as wanted")
 
 
 class HttpOptions(Options):
@@ -46,6 +53,24 @@ class HttpOptions(Options):
     )
     security: Literal["none", "tls"] = Field(default="none", description="tls: https")
     tls: TlsOptions = Field(default_factory=TlsOptions, description="options of TLS")
+    redirects: int = Field(
+        default=0, ge=0, le=10, description="redirects to follow; 0: a 301 is a status like any other"
+    )
+    version: Literal["1.1", "2"] = Field(default="1.1", description="version of HTTP to speak")
+    proxy: str = Field(default="", max_length=1024, description='ask through this proxy: "http://192.0.2.1:3128"')
+
+    @model_validator(mode="after")
+    def _through_a_proxy(self) -> HttpOptions:
+        if self.proxy and (self.security != "none" or self.version != "1.1"):
+            raise ValueError('proxy goes with security = "none" and version = "1.1" only')
+        return self
+
+    @field_validator("proxy")
+    @classmethod
+    def _proxy(cls, value: str) -> str:
+        if value and not _is_proxy_url(value):
+            raise ValueError('must be a URL like "http://192.0.2.1:3128"')
+        return value
 
     @field_validator("status")
     @classmethod
@@ -72,6 +97,15 @@ class HttpOptions(Options):
         return value
 
 
+def _is_proxy_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        rest = parts.path.strip("/") + parts.query + parts.fragment
+        return bool(re.fullmatch(r"http://[!-~]+", text) and parts.hostname and parts.port) and not rest
+    except ValueError:  # a port beyond 65535, a bracket left open
+        return False
+
+
 class HttpProbe(Probe):
     """Up when the status is one of those wanted, and the body is as wanted."""
 
@@ -86,6 +120,20 @@ class HttpProbe(Probe):
         self.wants_body = bool(options.body or options.body_regex or options.digest)
         self._pattern = re.compile(options.body_regex.encode()) if options.body_regex else None
         self._request = Send(self._head())
+        self._general: Callable[[Attempt], Awaitable[Result]] | None = None
+        if options.redirects or options.proxy or options.version != "1.1":
+            from hawatch.probes.http_general import General  # it needs megabytes that most never need
+
+            self._general = General(self).look
+
+    def is_conversation(self) -> bool:
+        """HTTP/1.1 straight to the server is one."""
+        return self._general is None
+
+    async def run(self, attempt: Attempt) -> Result:
+        """Ask in the general way."""
+        assert self._general is not None, "a conversation is not run"
+        return await self._general(attempt)
 
     def tls(self) -> TlsOptions | None:
         """Return the TLS options where TLS is wanted."""
@@ -112,6 +160,8 @@ class HttpProbe(Probe):
 
     def look_at_body(self, body: bytes) -> Result:
         """Return what the whole body amounts to; the status was well."""
+        if not self.wants_body:
+            return _UP
         options = self.http
         if options.body and options.body.encode() not in body:
             return down(f'body without "{options.body}": {quoted(body)}')
@@ -127,18 +177,26 @@ class HttpProbe(Probe):
         """Return the statuses in words."""
         return ", ".join(map(str, self.http.status)) if self.http.status else "200-299"
 
-    def _head(self) -> bytes:
-        options = self.http
+    def authority(self) -> str:
+        """Return the host to ask for, with its port where that is not the usual one."""
         address = f"[{self.target.address}]" if ":" in self.target.address else self.target.address
-        usual = 443 if options.security == "tls" else 80
-        host = options.host or (address if self.target.port == usual else f"{address}:{self.target.port}")
-        headers = {"Host": host, "User-Agent": "hawatch", "Accept": "*/*", "Connection": "close"}
-        given = {name.lower() for name in options.headers}
-        headers = {name: text for name, text in headers.items() if name.lower() not in given} | options.headers
-        lines = [f"{options.method} {options.path} HTTP/1.1", *(f"{name}: {text}" for name, text in headers.items())]
+        usual = 443 if self.http.security == "tls" else 80
+        return self.http.host or (address if self.target.port == usual else f"{address}:{self.target.port}")
+
+    def headers(self) -> dict[str, str]:
+        """Return the request's headers."""
+        headers = {"Host": self.authority(), "User-Agent": "hawatch", "Accept": "*/*", "Connection": "close"}
+        given = {name.lower() for name in self.http.headers}
+        return {name: text for name, text in headers.items() if name.lower() not in given} | self.http.headers
+
+    def _head(self) -> bytes:
+        lines = [f"{self.http.method} {self.http.path} HTTP/1.1"]
+        lines += [f"{name}: {text}" for name, text in self.headers().items()]
         return "\r\n".join([*lines, "", ""]).encode()
 
 
+_DELIMITED = re.compile(rb"\n(content-length|transfer-encoding):", re.IGNORECASE)
+"""The answer says where its body ends; else the end of the connection is the end."""
 _FOR_STATUS = Receive("HTTP answer")
 _FOR_HEADERS = Receive("end of the HTTP headers")
 _FOR_BODY = Receive("end of the HTTP body")
@@ -147,15 +205,17 @@ _FOR_BODY = Receive("end of the HTTP body")
 class _Answer:
     """What has come of one answer; takes the parser's calls."""
 
-    __slots__ = ("body", "delimited", "headers_done", "parser", "probe", "received", "result", "waiting")
+    # The parser calls only those of its methods that are here; a call for each header would double the cost of a check.
+
+    __slots__ = ("body", "head", "headers_done", "parser", "probe", "received", "result", "waiting")
 
     def __init__(self, probe: HttpProbe) -> None:
         self.probe = probe
         self.parser = httptools.HttpResponseParser(self)
         self.waiting = _FOR_STATUS
         self.headers_done = False
-        self.delimited = False
-        """The answer says where its body ends; else the end of the connection is the end."""
+        self.head = b""
+        """What came until the headers were complete."""
         self.body = bytearray()
         self.received = 0
         self.result: Result | None = None
@@ -163,13 +223,18 @@ class _Answer:
     def feed(self, data: bytes) -> None:
         """Take the next bytes from the server."""
         self.received += len(data)
+        if not self.headers_done and self.received <= HEAD_LIMIT:
+            self.head += data
         try:
             self.parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if self.result is None:
                 self.result = down(f"not an HTTP answer ({error}): {quoted(data)}")
-        if self.result is None and not self.headers_done and self.received > HEAD_LIMIT:
-            self.result = down(f"HTTP headers of more than {HEAD_LIMIT} bytes")
+        if self.result is None and not self.headers_done:
+            if b"\n" in data:
+                self.waiting = _FOR_HEADERS
+            if self.received > HEAD_LIMIT:
+                self.result = down(f"HTTP headers of more than {HEAD_LIMIT} bytes")
 
     def closed(self) -> Result:
         """Return what an answer amounts to that the server ended by closing the connection."""
@@ -177,18 +242,11 @@ class _Answer:
             return down("connection closed without an HTTP answer")
         if not self.headers_done:
             return down(f"connection closed after {self.received} bytes, within the HTTP headers")
-        if self.delimited:
+        if _DELIMITED.search(self.head.partition(b"\r\n\r\n")[0]):
             return down(f"connection closed after {len(self.body)} bytes of the HTTP body, before its end")
         return self.probe.look_at_body(bytes(self.body))
 
     # --- the parser's calls ----------------------------------------------------------------------------------
-
-    def on_status(self, _status: bytes) -> None:
-        self.waiting = _FOR_HEADERS
-
-    def on_header(self, name: bytes, _value: bytes) -> None:
-        if name.lower() in (b"content-length", b"transfer-encoding"):
-            self.delimited = True
 
     def on_headers_complete(self) -> None:
         status = self.parser.get_status_code()

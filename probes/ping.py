@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import os
-import socket
-import struct
-from dataclasses import dataclass
 from typing import ClassVar
 
 import trio
 from pydantic import Field, model_validator
 
 from hawatch.faults import Fault
-from hawatch.plugin import Attempt, Options, Probe, Result, down, up
+from hawatch.icmp import (
+    ECHO_REPLY,
+    RECEIVE_BYTES,
+    TOKEN_BYTES,
+    build_echo,
+    open_echo_socket,
+    parse_answer,
+    refusal,
+)
+from hawatch.plugin import Attempt, Echo, Options, Probe, Result, down, up
 
-ECHO_REQUEST, ECHO_REPLY = {4: 8, 6: 128}, {4: 0, 6: 129}
-UNREACHABLE, TIME_EXCEEDED = {4: 3, 6: 1}, {4: 11, 6: 3}
-ECHO = struct.Struct("!BBHHH")
-"""Type, code, checksum, identifier, sequence number."""
-SOL_RAW = 255
-ICMP_FILTER = 1
-"""Socket option of raw ICMP sockets, linux/icmp.h; a set bit keeps a type out."""
-ICMPV6_FILTER = 1
-TOKEN_BYTES = 8
-RECEIVE_BYTES = 2048
 DATAGRAMS_PER_WAIT = 256
-UNREACHABLE_REASONS = {
-    4: {0: "network unreachable", 1: "host unreachable", 3: "port unreachable", 10: "host administratively prohibited",
-        13: "administratively prohibited"},
-    6: {0: "no route", 1: "administratively prohibited", 3: "address unreachable", 4: "port unreachable"},
-}  # fmt: skip
 
 
 class PingOptions(Options):
@@ -44,62 +35,6 @@ class PingOptions(Options):
         if self.loss >= self.count:
             raise ValueError("loss must be less than count: at least one echo must be answered")
         return self
-
-
-@dataclass(frozen=True, slots=True)
-class EchoAnswer:
-    """A datagram that has to do with an echo of ours."""
-
-    kind: int
-    """ICMP type."""
-    code: int
-    identifier: int
-    sequence: int
-    payload: bytes
-
-
-def checksum(data: bytes) -> int:
-    """Return the Internet checksum (RFC 1071)."""
-    if len(data) % 2:
-        data += b"\0"
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    total = (total >> 16) + (total & 0xFFFF)
-    return ~(total + (total >> 16)) & 0xFFFF
-
-
-def build_echo(version: int, identifier: int, sequence: int, payload: bytes) -> bytes:
-    """Return an echo request; the kernel computes ICMPv6's checksum."""
-    head = ECHO.pack(ECHO_REQUEST[version], 0, 0, identifier, sequence)
-    if version == 4:
-        head = ECHO.pack(ECHO_REQUEST[4], 0, checksum(head + payload), identifier, sequence)
-    return head + payload
-
-
-def parse_answer(version: int, datagram: bytes) -> EchoAnswer | None:
-    """Return what a raw socket received as an answer to an echo, None for anything else.
-
-    IPv4 comes with its header; an error message carries the header and first bytes of what it is about.
-    """
-    icmp = _skip_ipv4(datagram) if version == 4 else datagram
-    if len(icmp) < ECHO.size:
-        return None
-    kind, code = icmp[0], icmp[1]
-    if kind == ECHO_REPLY[version]:
-        _, _, _, identifier, sequence = ECHO.unpack_from(icmp)
-        return EchoAnswer(kind, code, identifier, sequence, icmp[ECHO.size :])
-    if kind in (UNREACHABLE[version], TIME_EXCEEDED[version]):
-        about = icmp[8:]
-        ours = _skip_ipv4(about) if version == 4 else about[40:]
-        if len(ours) >= ECHO.size and ours[0] == ECHO_REQUEST[version]:
-            _, _, _, identifier, sequence = ECHO.unpack_from(ours)
-            return EchoAnswer(kind, code, identifier, sequence, ours[ECHO.size :])
-    return None
-
-
-def _skip_ipv4(packet: bytes) -> bytes:
-    if len(packet) < 20 or packet[0] >> 4 != 4:
-        return b""
-    return packet[(packet[0] & 0x0F) * 4 :]
 
 
 class _Run:
@@ -122,28 +57,11 @@ class _Pinger:
 
     def __init__(self, version: int) -> None:
         self.version = version
-        family = socket.AF_INET if version == 4 else socket.AF_INET6
-        protocol = socket.IPPROTO_ICMP if version == 4 else socket.IPPROTO_ICMPV6
-        self.sock = socket.socket(family, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol)
-        self._set_filter()
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         self.identifier = int.from_bytes(os.urandom(2), "big")
+        self.sock = open_echo_socket(version, self.identifier)
         self.sequence = int.from_bytes(os.urandom(2), "big")
         self.runs: dict[int, _Run] = {}
         trio.lowlevel.spawn_system_task(self._receive)
-
-    def _set_filter(self) -> None:
-        wanted = (ECHO_REPLY[self.version], UNREACHABLE[self.version], TIME_EXCEEDED[self.version])
-        if self.version == 4:
-            mask = 0xFFFFFFFF
-            for kind in wanted:
-                mask &= ~(1 << kind)
-            self.sock.setsockopt(SOL_RAW, ICMP_FILTER, struct.pack("=I", mask))
-            return
-        words = [0xFFFFFFFF] * 8
-        for kind in wanted:
-            words[kind >> 5] &= ~(1 << (kind & 31))
-        self.sock.setsockopt(socket.IPPROTO_ICMPV6, ICMPV6_FILTER, struct.pack("=8I", *words))
 
     def send(self, run: _Run, size: int) -> None:
         self.sequence = (self.sequence + 1) & 0xFFFF
@@ -177,7 +95,7 @@ class _Pinger:
         if run is None or (answer.payload and not answer.payload.startswith(run.token)):
             return
         if answer.kind != ECHO_REPLY[self.version]:
-            self._refused(run, answer, source)
+            run.reason = refusal(self.version, answer, source)
         elif source.split("%")[0] != run.address.split("%")[0]:
             run.strangers.add(source)
             return
@@ -186,13 +104,6 @@ class _Pinger:
             run.missing -= 1
         if run.missing <= 0 or run.reason:
             run.changed.set()
-
-    def _refused(self, run: _Run, answer: EchoAnswer, source: str) -> None:
-        if answer.kind == TIME_EXCEEDED[self.version]:
-            run.reason = f"time to live exceeded, says {source}"
-        else:
-            words = UNREACHABLE_REASONS[self.version].get(answer.code, f"unreachable (code {answer.code})")
-            run.reason = f"{words}, says {source}"
 
 
 _pingers: dict[tuple[int, int, object], _Pinger] = {}
@@ -213,6 +124,11 @@ class PingProbe(Probe):
 
     options_type: ClassVar[type[Options]] = PingOptions
     uses_port: ClassVar[bool] = False
+
+    def echo(self) -> Echo:
+        """Return what to send, for the lane that pings for all checks."""
+        assert isinstance(self.options, PingOptions)
+        return Echo(self.options.count, self.options.loss, self.options.size)
 
     async def run(self, attempt: Attempt) -> Result:
         """Send the echoes together and wait for the answers."""

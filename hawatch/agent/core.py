@@ -51,7 +51,7 @@ from hawatch.agent.messages import (
     WorkerLost,
     WorkerStarted,
 )
-from hawatch.agent.ownership import Ownership, SingleOwnership
+from hawatch.agent.ownership import Ownership, OwnershipSource, own_alone
 from hawatch.agent.process import notify_service_manager
 from hawatch.agent.settings import Settings, keep_what_needs_restart, load_settings, settings_to_file, wall_ns
 from hawatch.agent.state import AdminState, load_admin, save_admin
@@ -77,6 +77,8 @@ class Legacy:
     """Descriptor of the file for `Memento`."""
     started_wall_ns: int
     """When the agent was started."""
+    ownership: OwnershipSource = own_alone
+    """Makes what decides on ownership."""
 
 
 class Core:
@@ -87,14 +89,15 @@ class Core:
         self.events = EventLog(settings.node, wall_ns)
         self.writer = EventWriter(settings.places.events_file)
         self.events.listen(self.writer.write)
-        self.ownership: Ownership = SingleOwnership(settings)
         self.admin, self._admin_problem = load_admin(settings.places.admin_file)
+        self.ownership: Ownership = legacy.ownership(settings, self.admin.gaveaway, self._remember_giveaway)
         self.lag = LagMeter()
         self.started_wall_ns = legacy.started_wall_ns
         self._leash = leash
         self._kernels = kernels
         self._reload_lock = trio.Lock()
         self._reload_problem = ""
+        self._giveaway_changed = trio.Event()
         self.stopping = ""
         self.table = TableKeeper(settings.plan, self.events.emit, Memento(legacy.memento))
         self.workers = Workers(settings.plan, self.events.emit, self.table.wake, wall_ns, self._want_link)
@@ -114,13 +117,15 @@ class Core:
             nursery.start_soon(self.ownership.run, self.events.emit, self.table.wake_all)
             nursery.start_soon(server.serve, trio.SocketListener(trio.socket.from_stdlib_socket(listener)))
             nursery.start_soon(measure_lag, self.lag, self._status_line)
+            nursery.start_soon(self._keep_giveaway)
             notify_service_manager(os.environ.get("NOTIFY_SOCKET", ""), "READY=1")
             await self._obey(nursery)
+            if self.stopping:  # without the keeper another agent goes on with what is owned
+                await self.ownership.stop()
             nursery.cancel_scope.cancel()
         await self._end()
 
     async def _end(self) -> None:
-        await self.ownership.stop()
         self.events.emit([Event("agent_stopped", self.stopping or "the keeper is gone")])
         self.writer.close(STOP_EVENTS_S)
 
@@ -251,10 +256,28 @@ class Core:
         except OSError as error:
             reason = f"{path} cannot be written ({error.strerror}): nothing was changed, for it would not survive"
             raise RefusedError(reason) from error
+        state.gaveaway = self.admin.gaveaway
         self.admin = state
         self._admin_problem = ""
         self.events.emit(events)
         await self.table.settle({event.service for event in events})
+
+    def _remember_giveaway(self, paused: bool) -> None:  # noqa: FBT001 - a callback
+        self.admin = AdminState(self.admin.to_file())
+        self.admin.gaveaway = paused
+        self._giveaway_changed.set()
+
+    async def _keep_giveaway(self) -> None:
+        """Write down that everything was given away, or is no more."""
+        while True:
+            await self._giveaway_changed.wait()
+            self._giveaway_changed = trio.Event()
+            path = self.settings.places.admin_file
+            try:
+                await trio.to_thread.run_sync(save_admin, path, self.admin.to_file())
+            except OSError as error:
+                self._admin_problem = f"{path} cannot be written ({error.strerror}): a restart forgets the giveaway"
+                self.events.emit([Event("state_broken", self._admin_problem, Severity.WARNING)])
 
     def admin_words(self) -> Mapping[tuple[str, str], Admin]:
         """Return what the administrator said, by service and server."""

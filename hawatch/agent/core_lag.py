@@ -12,14 +12,14 @@ from hawatch.agent.process import notify_service_manager
 from hawatch.agent.settings import now_ns
 from hawatch.model import NS_PER_MS, NS_PER_S
 
-MEASURE_INTERVAL_NS = 50 * NS_PER_MS
+MEASURE_INTERVAL_NS = 100 * NS_PER_MS
 WINDOW = 1200
-"""Measurements remembered: a minute."""
+"""Measurements remembered: two minutes."""
 NOTIFY_INTERVAL_NS = NS_PER_S
 
 
 class LagMeter:
-    """How late the core's loop ran what was due, over the last minute."""
+    """How late the core's loop ran what was due, over the last two minutes."""
 
     def __init__(self) -> None:
         self._late_ns: deque[int] = deque(maxlen=WINDOW)
@@ -37,7 +37,7 @@ class LagMeter:
         return ordered[min(len(ordered) - 1, int(fraction * len(ordered)))] / NS_PER_MS
 
     def max_ms(self) -> float:
-        """Return the worst of the last minute."""
+        """Return the worst of the last two minutes."""
         return max(self._late_ns, default=0) / NS_PER_MS
 
 

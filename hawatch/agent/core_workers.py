@@ -7,6 +7,7 @@ and what it knows; the worker answers with everything that it knows, which wins.
 from __future__ import annotations
 
 import socket
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -21,6 +22,8 @@ from hawatch.errors import PeerError
 from hawatch.model import Check, CheckState, Event, Plan, Severity, Verdict
 
 READ_BYTES = 1 << 18
+SUMMARIES_REMEMBERED = 30
+"""About a minute."""
 RELINK_S = 1.0
 """A channel that broke is asked for anew after so long."""
 
@@ -45,7 +48,8 @@ class Worker:
     lost_wall_ns: int = 0
     complete: bool = False
     """It has told all that it knows since the core was born."""
-    late_ms_max: float = 0.0
+    late_ms: deque[float] = field(default_factory=lambda: deque(maxlen=SUMMARIES_REMEMBERED))
+    """How late its latest start was, of each of the last summaries."""
     discarded: int = 0
     in_flight: int = 0
     assign: trio.Event = field(default_factory=trio.Event)
@@ -186,7 +190,8 @@ class Workers:
             case Verdicts():
                 self._take_verdicts(worker, message)
             case Summary():
-                worker.late_ms_max, worker.discarded = message.late_ms_max, worker.discarded + message.discarded
+                worker.late_ms.append(message.late_ms_max)
+                worker.discarded += message.discarded
                 worker.in_flight = message.in_flight
                 self._take_summaries(message.checks)
             case Assign():

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 
 from hawatch.agent.core import Legacy, run_core
 from hawatch.agent.keeper import Keeper, Mains
 from hawatch.agent.kernel import LINUX, KernelSource
+from hawatch.agent.lease import LeasedOwnership
+from hawatch.agent.lease_effects import KernelEffects
+from hawatch.agent.lease_site import read_keys
 from hawatch.agent.limits import raise_file_limit
 from hawatch.agent.memento import make_memento
 from hawatch.agent.output import never_wait_for_output, open_standard_descriptors
+from hawatch.agent.ownership import Ownership, own_alone
 from hawatch.agent.prober import prober_main
+from hawatch.agent.process import Capability, permitted_capabilities
 from hawatch.agent.runtime import lock_runtime, lock_state, open_ctl_socket
 from hawatch.agent.settings import Places, Settings, load_settings, wall_ns
-from hawatch.errors import UsageError
+from hawatch.errors import KernelError, UsageError
 from hawatch.registry import probe_class
 
 
@@ -26,13 +32,28 @@ def run_agent(places: Places, node_wanted: str) -> int:
     """
     open_standard_descriptors()
     settings = load_settings(places, node_wanted)
+    if any(witness.name == settings.node for witness in settings.config.witness):
+        raise UsageError(f"{settings.node} is a witness: run `hawatch witness`")
     if settings.config.leased:
-        raise UsageError(
-            "this version runs a single director: it cannot share its groups with the other nodes of [[director]] and "
-            "[[witness]] yet. Name this node only"
-        )
+        read_keys(settings.config)
+        check_permissions()
     LINUX.check(settings.plan)
     return keep(settings, LINUX)
+
+
+def own(settings: Settings, paused: bool, remember: Callable[[bool], None]) -> Ownership:  # noqa: FBT001 - a callback
+    """Return what decides on ownership: a lease, or nothing where there is one director."""
+    if not settings.config.leased:
+        return own_alone(settings, paused, remember)
+    return LeasedOwnership(settings, KernelEffects, paused=paused, remember=remember)
+
+
+def check_permissions() -> None:
+    """Raise KernelError if we lack what gate, addresses and announcements need."""
+    missing = {Capability.NET_ADMIN, Capability.NET_RAW} - permitted_capabilities()
+    if missing:
+        names = ", ".join(sorted(f"CAP_{each.name}" for each in missing))
+        raise KernelError(f"VIPs need {names}: run as root, or as systemd's unit does")
 
 
 def keep(settings: Settings, kernels: KernelSource) -> int:
@@ -46,7 +67,7 @@ def keep(settings: Settings, kernels: KernelSource) -> int:
         for check in settings.plan.checks.values():
             probe_class(check.type)  # imported before the fork
 
-        legacy = Legacy(make_memento(), wall_ns())
+        legacy = Legacy(make_memento(), wall_ns(), own)
 
         def core(now: Settings, leash: socket.socket, listener: socket.socket) -> None:
             run_core(now, leash, listener, kernels, legacy)

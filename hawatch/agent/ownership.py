@@ -107,3 +107,12 @@ class SingleOwnership:
 
     def _refusal(self, why: str) -> RefusedError:
         return RefusedError(f"{self._settings.node} is a single director: {why}")
+
+
+OwnershipSource = Callable[[Settings, bool, Callable[[bool], None]], Ownership]
+"""Given the settings, whether everything was given away, and what keeps on disk that it is."""
+
+
+def own_alone(settings: Settings, _paused: bool, _remember: Callable[[bool], None]) -> Ownership:  # noqa: FBT001
+    """Return the ownership of a single director."""
+    return SingleOwnership(settings)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import select
 import socket
 import time
 from collections.abc import Iterable
@@ -28,14 +29,15 @@ import trio
 
 from hawatch.agent.link import FrameSplitter, frame, receive_leash, send_leash
 from hawatch.agent.messages import AreYouThere, Assign, CheckSummary, IAmHere, Link, Summary, Verdicts, WorkMessage
-from hawatch.agent.runner import boottime_ns, is_conversation, run_probe
+from hawatch.agent.ping_lane import PingLane
+from hawatch.agent.runner import boottime_ns, run_probe
 from hawatch.agent.stream_lane import StreamLane
 from hawatch.errors import PeerError
 from hawatch.faults import exception_reason
 from hawatch.health.schedule import TICK_NS, Schedule, Slot
 from hawatch.health.verdict import CheckJudge
 from hawatch.model import NS_PER_MS, NS_PER_S, Check, Verdict
-from hawatch.plugin import Attempt, Probe, Result, Target, down
+from hawatch.plugin import Attempt, Echo, Probe, Result, Target, down
 from hawatch.registry import probe_class
 
 SUMMARY_S = 2.0
@@ -50,6 +52,10 @@ TASKS_LIMIT = 256
 CONVERSATIONS_LIMIT = 8192
 """Conversations at once on the fast lane."""
 SLEEP_NS_MAX = NS_PER_S
+ANSWER_WAIT_MS = 2
+"""After starts on the lanes so long is waited right there: a wake-up by trio costs five times a plain one."""
+POLL_NS_MIN = 2 * NS_PER_MS
+"""The lanes are looked at so soon after that or an answer, then after twice as long, up to a tick."""
 READ_BYTES = 1 << 20
 QUEUE_LIMIT = 64
 """Messages to the core that wait while it does not read; then the channel is given up, and a new one tells all."""
@@ -67,6 +73,9 @@ class Watched:
     family: str
     """What it has in common with the same probe of other addresses."""
     fast: bool
+    """It is a conversation for the fast lane."""
+    echo: Echo | None = None
+    """It is an echo for the ping lane."""
     facts: dict[str, int] = field(default_factory=dict)
     runs: int = 0
     failures: int = 0
@@ -82,13 +91,17 @@ class Prober:
         self.watched: dict[str, Watched] = {}
         self.schedule = Schedule(salt, Random())
         self.lane = StreamLane(self.take)
+        self.pings = PingLane(self.take)
         self.lateness_ns_max = 0
         self.discarded = 0
         self.tasks = 0
         self._families: dict[str, dict[str, Watched]] = {}
         self._changed: dict[str, Verdict] = {}
         self._wake = trio.Event()
+        self._clock = select.poll()
+        """Watches nothing, and so is a wait of a given time."""
         self._pause_end_ns = 0
+        self._pace_ns = POLL_NS_MIN
         self._pause_ns = 0
         """How long the last pause was."""
         self._outbox: trio.MemorySendChannel[WorkMessage] | None = None
@@ -124,23 +137,26 @@ class Prober:
 
     async def run(self, nursery: trio.Nursery) -> None:
         """Start what is due, for ever."""
-        nursery.start_soon(self.lane.run)
         while True:
             await self._sleep()
-            now_ns = boottime_ns()
-            due = self.schedule.take_due(now_ns)
+            due = self.schedule.take_due(boottime_ns())
             if due:
-                self._measure_lateness(due, now_ns)
-                self._start(due, nursery)
-            self.lane.poll()
-            self.lane.expire(boottime_ns())
+                self.lateness_ns_max = max(self.lateness_ns_max, max(slot.late_ns for slot in due))
+                if self._start(due, nursery):
+                    self._clock.poll(ANSWER_WAIT_MS)
+            moved = self.lane.poll() | self.pings.poll() | bool(due)
+            now_ns = boottime_ns()
+            self.lane.expire(now_ns)
+            self.pings.expire(now_ns)
+            self._pace_ns = POLL_NS_MIN if moved else min(2 * self._pace_ns, TICK_NS)
             self._tell_changes()
 
     async def _sleep(self) -> None:
         """Wait for the next tick at which there is something to do, and notice when that came late."""
         now_ns = boottime_ns()
         until_ns = now_ns + SLEEP_NS_MAX
-        for candidate_ns in (self.schedule.next_due_ns(), self._next_deadline_ns()):
+        poll_ns = now_ns + self._pace_ns if len(self.lane) or len(self.pings) else None
+        for candidate_ns in (self.schedule.next_due_ns(), poll_ns):
             if candidate_ns is not None and candidate_ns < until_ns:
                 until_ns = candidate_ns
         self._wake = trio.Event()
@@ -151,20 +167,17 @@ class Prober:
             self._pause_end_ns = woken_ns
             self._pause_ns = woken_ns - until_ns
 
-    def _next_deadline_ns(self) -> int | None:
-        deadline_ns = self.lane.next_deadline_ns()
-        return None if deadline_ns is None else -(-deadline_ns // TICK_NS) * TICK_NS
-
-    def _measure_lateness(self, due: list[Slot], now_ns: int) -> None:
-        self.lateness_ns_max = max(self.lateness_ns_max, max(slot.late_ns for slot in due))
-
-    def _start(self, due: list[Slot], nursery: trio.Nursery) -> None:
+    def _start(self, due: list[Slot], nursery: trio.Nursery) -> bool:
+        """Start what is due; tell whether any of it went to a lane."""
+        under_way = len(self.pings)
         fast: list[tuple[Slot, Probe]] = []
         room = CONVERSATIONS_LIMIT - len(self.lane)
         for slot in due:
             watched = self.watched.get(slot.check.id)
             if watched is None:
                 slot.running = False
+            elif watched.echo is not None:
+                self.pings.start(slot, watched.echo)
             elif watched.fast and len(fast) < room:
                 fast.append((slot, watched.probe))
             elif not watched.fast and self.tasks < TASKS_LIMIT:
@@ -175,6 +188,7 @@ class Prober:
                 self.schedule.skipped += 1
         if fast:
             self.lane.start(fast)
+        return bool(fast) or len(self.pings) > under_way
 
     async def _run_task(self, slot: Slot, watched: Watched) -> None:
         siblings = {
@@ -201,7 +215,8 @@ class Prober:
         if result.ok:
             watched.latency_us = (finished_ns - started_ns) // 1000
             watched.last_reason = ""
-            watched.facts = dict(result.facts)
+            if result.facts or watched.facts:
+                watched.facts = dict(result.facts)
         else:
             watched.failures += 1
             watched.last_reason = result.reason
@@ -251,7 +266,9 @@ class Prober:
         ]
         for one in self.watched.values():
             one.runs = one.failures = 0
-        message = Summary(rows, self.lateness_ns_max / NS_PER_MS, self.discarded, self.tasks + len(self.lane))
+        message = Summary(
+            rows, self.lateness_ns_max / NS_PER_MS, self.discarded, self.tasks + len(self.lane) + len(self.pings)
+        )
         self.lateness_ns_max = self.discarded = 0
         return message
 
@@ -312,12 +329,13 @@ def _watch(check: Check, judge: CheckJudge) -> Watched:
     try:
         kind = probe_class(check.type)
         probe = kind(kind.options_type.model_validate(dict(check.options)), target)
-        fast = is_conversation(probe) and probe.tls_mode() == "none"
+        fast = probe.is_conversation() and probe.tls_mode() == "none"
+        echo = probe.echo()
     except Exception as error:
         logger.exception("the probe %s of %s cannot be made", check.type, check.address)
-        probe, fast = _Unmade(exception_reason(error), target), False
+        probe, fast, echo = _Unmade(exception_reason(error), target), False, None
     family = f"{check.type} {check.port} {check.service} {sorted(check.options.items(), key=str)}"
-    return Watched(check, probe, judge, family, fast)
+    return Watched(check, probe, judge, family, fast, echo)
 
 
 class _Unmade(Probe):

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 
 import trio
 
-from hawatch.agent.tls import check_certificate, tls_context
 from hawatch.faults import (
     Fault,
     broken_reason,
@@ -32,6 +31,7 @@ from hawatch.faults import (
 from hawatch.model import NS_PER_S
 from hawatch.net import open_connection
 from hawatch.plugin import Attempt, Probe, Receive, Result, Send, StartTls, Step, down
+from hawatch.tls import check_certificate, tls_context
 
 FIRST_BYTES_KEPT = 256
 """Bytes kept of what a server sends first in a handshake, to quote when it is no TLS."""
@@ -74,13 +74,8 @@ def boottime_ns() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
-def is_conversation(probe: Probe) -> bool:
-    """Tell which of its two forms a probe has."""
-    return type(probe).converse is not Probe.converse
-
-
 async def _look(probe: Probe, attempt: Attempt) -> Result:
-    result: object = await (_Dialogue(probe, attempt).hold() if is_conversation(probe) else probe.run(attempt))
+    result: object = await (_Dialogue(probe, attempt).hold() if probe.is_conversation() else probe.run(attempt))
     if not isinstance(result, Result):
         raise TypeError(f"it returned {type(result).__name__}, not Result")
     return result

@@ -136,7 +136,8 @@ def describe_worker(worker: Worker) -> Object:
         "reason": worker.reason,
     }
     if worker.name != CORE:
-        described |= {"late_ms_max": worker.late_ms_max, "discarded": worker.discarded, "in_flight": worker.in_flight}
+        late_ms_max = max(worker.late_ms, default=0.0)
+        described |= {"late_ms_max": late_ms_max, "discarded": worker.discarded, "in_flight": worker.in_flight}
     return described
 
 

@@ -1,11 +1,15 @@
 """The fast lane: conversations over plain TCP, thousands of them in one task.
 
-Theory of operation. All sockets are in one epoll object, and one task waits for it. Runs are started in batches:
-first all connect, then all try to send at once; by the time the last has connected the first connection often stands,
-so that a run costs one registration and one wait instead of two. A socket that does not stand yet is waited for. Where
-a result is good the connection is closed; where it is not it is reset, so that nothing lingers on either side.
+Theory of operation. What costs is system calls and wake-ups, so both are shared. The caller starts runs in batches:
+first all connect, then all try to send. Two milliseconds later it calls `poll`, which simply tries what each run waits
+for: servers nearby have answered by then, and such a run ends after four system calls (socket, connect, send, recv, and
+close as the fifth) without ever having been registered anywhere. What would still have to wait is registered with one
+epoll object, looked at in every later `poll`, and gets its place in the heap of deadlines. Nobody is woken for a single
+answer; so latency is as exact as the caller's polls are frequent, about two milliseconds for a server nearby.
 
-Deadlines are in a heap and looked at by the caller once a tick: a tick's delay is nothing to a timeout.
+Where a result is good the connection is closed, so that the server's log shows an orderly end; where it is not it is
+reset, so that nothing lingers on either side. It is also reset where nothing was said on it: nothing can get lost then,
+and a thousand checks a second would leave sixty thousand sockets in TIME_WAIT.
 """
 
 from __future__ import annotations
@@ -16,8 +20,6 @@ import socket
 import struct
 from collections.abc import Callable
 from errno import EAGAIN, EINPROGRESS
-
-import trio
 
 from hawatch.agent.runner import boottime_ns
 from hawatch.faults import broken_reason, connect_reason, deadline_reason, exception_reason, is_ours
@@ -40,22 +42,26 @@ class _Talk:
         "conversation",
         "deadline_ns",
         "ended",
+        "fileno",
         "limit",
         "pending",
         "received",
         "receiving",
         "registered",
+        "silent",
         "slot",
         "sock",
         "standing",
         "started_ns",
+        "tried",
         "what",
     )  # fmt: skip
 
-    def __init__(self, slot: Slot, conversation: Conversation, sock: socket.socket, started_ns: int) -> None:
+    def __init__(self, slot: Slot, conversation: Conversation, sock: socket.SocketType, started_ns: int) -> None:
         self.slot = slot
         self.conversation = conversation
         self.sock = sock
+        self.fileno = sock.fileno()
         self.started_ns = started_ns
         self.deadline_ns = started_ns + slot.check.timeout_ns
         self.what = "connection"
@@ -68,6 +74,10 @@ class _Talk:
         self.registered = 0
         """The epoll events that it is registered for."""
         self.standing = False
+        self.silent = True
+        """Nothing was sent or received yet."""
+        self.tried = False
+        """What it waits for was tried once without being told that it is ready."""
         self.ended = False
 
 
@@ -78,6 +88,8 @@ class StreamLane:
         self._done = done
         self._epoll = select.epoll()
         self._talks: dict[int, _Talk] = {}
+        self._fresh: list[_Talk] = []
+        """Those not registered yet: the next `poll` tries what they wait for."""
         self._deadlines: list[tuple[int, int, _Talk]] = []
         self._addresses: dict[tuple[str, int], tuple[int, tuple[object, ...]]] = {}
         self._number = 0
@@ -113,19 +125,21 @@ class StreamLane:
             heapq.heappop(self._deadlines)
         return self._deadlines[0][0] if self._deadlines else None
 
-    async def run(self) -> None:
-        """Drive what is under way, until cancelled."""
-        fileno = self._epoll.fileno()
-        while True:
-            await trio.lowlevel.wait_readable(fileno)
-            self.poll()
-
-    def poll(self) -> None:
-        """Take what has come, without waiting."""
-        for fileno, events in self._epoll.poll(0, EVENTS_PER_WAIT):
-            talk = self._talks.get(fileno)
-            if talk is not None:
-                self._on_events(talk, events)
+    def poll(self) -> bool:
+        """Take what has come, without waiting; tell whether anything had."""
+        before = len(self._talks)
+        fresh, self._fresh = self._fresh, []
+        for talk in fresh:
+            talk.tried = True
+            self._try(talk)
+        moved = len(self._talks) < before
+        if len(self._talks) > len(self._fresh):
+            for fileno, events in self._epoll.poll(0, EVENTS_PER_WAIT):
+                moved = True
+                talk_ready = self._talks.get(fileno)
+                if talk_ready is not None:
+                    self._on_events(talk_ready, events)
+        return moved
 
     # --- inside ----------------------------------------------------------------------------------------------
 
@@ -138,7 +152,8 @@ class StreamLane:
         sock = None
         try:
             family, address = self._address(check.address, check.port)
-            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            # The type beneath socket.socket: a third of its cost, and the flag saves a system call.
+            sock = socket.SocketType(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
             number = sock.connect_ex(address)
             if number not in (0, EINPROGRESS):
                 raise OSError(number, "")
@@ -151,9 +166,7 @@ class StreamLane:
             self._done(slot, result, started_ns, boottime_ns())
             return None
         talk = _Talk(slot, conversation, sock, started_ns)
-        self._talks[sock.fileno()] = talk
-        self._number += 1
-        heapq.heappush(self._deadlines, (talk.deadline_ns, self._number, talk))
+        self._talks[talk.fileno] = talk
         return talk
 
     def _address(self, address: str, port: int) -> tuple[int, tuple[object, ...]]:
@@ -172,23 +185,36 @@ class StreamLane:
                 self._end(talk, down(connect_reason(OSError(number, ""))))
                 return
             talk.standing = True
-            if not talk.pending and not talk.receiving:
-                self._advance(talk, None)  # its result only waited for the connection
-                return
-            if not talk.pending and not events & select.EPOLLIN:
+            if talk.receiving and not talk.pending and not events & select.EPOLLIN:
                 self._wait(talk, talk.receiving, select.EPOLLIN)
                 return
+        self._try(talk)
+
+    def _try(self, talk: _Talk) -> None:
+        """Do what the conversation waits for, if it can be done without waiting."""
         if talk.pending:
             if self._send(talk):
                 self._advance(talk, b"")
-            return
+        elif not talk.receiving:  # its result only waits for the connection
+            if self._send(talk):
+                self._advance(talk, None)
+        else:
+            self._receive(talk)
+
+    def _receive(self, talk: _Talk) -> None:
         try:
             data = talk.sock.recv(talk.limit)
         except BlockingIOError:
+            self._wait(talk, talk.receiving, select.EPOLLIN)
             return
         except OSError as error:
-            self._end(talk, down(broken_reason(error, f"waiting for {talk.what}", talk.received)))
+            if talk.standing:
+                self._end(talk, down(broken_reason(error, f"waiting for {talk.what}", talk.received)))
+            else:
+                self._end(talk, down(connect_reason(error)))
             return
+        talk.standing = True
+        talk.silent = False
         talk.received += len(data)
         self._advance(talk, data)
 
@@ -223,7 +249,8 @@ class StreamLane:
         else:
             talk.conversation = _only(result)
             talk.receiving = ""
-            self._wait(talk, "connection", select.EPOLLOUT)
+            if self._send(talk):  # sending nothing tells whether the connection stands
+                self._end(talk, result)
 
     def _send(self, talk: _Talk) -> bool:
         """Send what is pending; False when it must be waited for, or is over."""
@@ -239,22 +266,29 @@ class StreamLane:
                 self._end(talk, down(connect_reason(error)))
             return False
         talk.standing = True
-        talk.pending = talk.pending[sent:]
-        if talk.pending:
-            self._wait(talk, "progress in sending", select.EPOLLOUT)
-            return False
+        if sent:
+            talk.silent = False
+            talk.pending = talk.pending[sent:]
+            if talk.pending:
+                self._wait(talk, "progress in sending", select.EPOLLOUT)
+                return False
         return True
 
     def _wait(self, talk: _Talk, what: str, events: int) -> None:
         talk.what = what if talk.standing else "connection"
+        if not talk.tried:
+            self._fresh.append(talk)
+            return
         if not talk.standing:
             events |= select.EPOLLOUT
         if talk.registered == events:
             return
         if talk.registered:
-            self._epoll.modify(talk.sock, events)
+            self._epoll.modify(talk.fileno, events)
         else:
-            self._epoll.register(talk.sock, events)
+            self._epoll.register(talk.fileno, events)
+            self._number += 1
+            heapq.heappush(self._deadlines, (talk.deadline_ns, self._number, talk))
         talk.registered = events
 
     def _end(self, talk: _Talk, result: Result) -> None:
@@ -262,8 +296,8 @@ class StreamLane:
         finished_ns = boottime_ns()
         talk.ended = True
         talk.conversation.close()
-        del self._talks[talk.sock.fileno()]
-        if not result.ok:
+        del self._talks[talk.fileno]
+        if talk.silent or not result.ok:
             talk.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         talk.sock.close()
         self._done(talk.slot, result, talk.started_ns, finished_ns)

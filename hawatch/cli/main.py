@@ -12,6 +12,8 @@ from hawatch.errors import ConfigError, HawatchError, UsageError
 
 COMMANDS = {
     "run": ("hawatch.cli.run", "run the agent of a director"),
+    "witness": ("hawatch.cli.witness", "run a witness: a vote for a cluster that two directors share"),
+    "keygen": ("hawatch.cli.keygen", "make a key file, or change the keys in one"),
     "check": ("hawatch.cli.check", "validate a configuration file"),
     "probe": ("hawatch.cli.probe", "run one probe once"),
     "ctl": ("hawatch.cli.ctl", "look at and steer a running agent"),

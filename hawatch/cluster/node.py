@@ -347,7 +347,7 @@ class Node:
         self.site.send(Ping(self.new_nonce()), sender)
 
     def tell_boot(self, datagram: Datagram, now_ns: int) -> None:
-        """Answer a boot that is older than the believed one now and then, so that a node whose clock went back learns it."""
+        """Answer an older boot than the believed one now and then: a node whose clock went back learns of it."""
         report = self.site.reports[datagram.sender]
         if now_ns - report.told_boot_ns < self.site.parameters.heartbeat_ns:
             return

@@ -7,7 +7,7 @@ run is shifted by a little jitter around its grid point, never added up, so that
 
 A run that starts late does not make the next ones late, and runs that were missed are not made up for. A check whose
 run is not finished when the next is due skips that one. Starts are gathered into ticks, so that a thousand checks a
-second cost a hundred wake-ups.
+second cost fifty wake-ups; a heap holds the ticks at which something is due, and each tick its checks.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from random import Random
 
 from hawatch.model import NS_PER_MS, NS_PER_S, Check
 
-TICK_NS = 10 * NS_PER_MS
+TICK_NS = 20 * NS_PER_MS
 """Starts due within one tick are made together."""
 FIRST_RUN_NS_MAX = NS_PER_S
 JITTER_SHARE_MAX = 0.05
@@ -51,8 +51,9 @@ class Schedule:
         self._salt = salt.encode()
         self._random = random
         self._slots: dict[str, Slot] = {}
-        self._heap: list[tuple[int, int, Slot]] = []
-        self._number = 0
+        self._ticks: list[int] = []
+        """The numbers of the ticks that have slots, a heap."""
+        self._by_tick: dict[int, list[Slot]] = {}
         self.skipped = 0
         """Runs left out because the one before had not finished, or because this process was late."""
 
@@ -80,27 +81,27 @@ class Schedule:
 
     def next_due_ns(self) -> int | None:
         """Return the tick at which something is due next, None when nothing ever is."""
-        while self._heap and not self._heap[0][2].valid:
-            heapq.heappop(self._heap)
-        if not self._heap:
-            return None
-        return -(-self._heap[0][0] // TICK_NS) * TICK_NS
+        while self._ticks:
+            if any(slot.valid for slot in self._by_tick[self._ticks[0]]):
+                return self._ticks[0] * TICK_NS
+            del self._by_tick[heapq.heappop(self._ticks)]
+        return None
 
     def take_due(self, now_ns: int) -> list[Slot]:
-        """Return the checks to start now, and mark them as running."""
+        """Return the checks to start now, and mark them as running: those that were due at the last tick."""
         due = []
-        heap = self._heap
-        while heap and heap[0][0] <= now_ns:
-            slot = heapq.heappop(heap)[2]
-            if not slot.valid:
-                continue
-            if slot.running:
-                self.skipped += 1
-            else:
-                slot.running = True
-                slot.late_ns = now_ns - slot.due_ns
-                due.append(slot)
-            self._push_next(slot, now_ns)
+        tick = now_ns // TICK_NS
+        while self._ticks and self._ticks[0] <= tick:
+            for slot in self._by_tick.pop(heapq.heappop(self._ticks)):
+                if not slot.valid:
+                    continue
+                if slot.running:
+                    self.skipped += 1
+                else:
+                    slot.running = True
+                    slot.late_ns = now_ns - slot.due_ns
+                    due.append(slot)
+                self._push_next(slot, now_ns)
         return due
 
     def _add(self, check: Check, now_ns: int) -> Slot:
@@ -123,5 +124,11 @@ class Schedule:
         self._push(slot)
 
     def _push(self, slot: Slot) -> None:
-        self._number += 1
-        heapq.heappush(self._heap, (slot.due_ns, self._number, slot))
+        """Put a slot to the first tick that is not before it is due."""
+        tick = -(-slot.due_ns // TICK_NS)
+        slots = self._by_tick.get(tick)
+        if slots is None:
+            self._by_tick[tick] = [slot]
+            heapq.heappush(self._ticks, tick)
+        else:
+            slots.append(slot)

@@ -1,119 +1,251 @@
-"""What a check costs: a thousand targets a second, one nginx behind them, on loopback.
+"""What a check costs: the whole agent beside keepalived (http, tcp) and fping (ping), at the same time, on like servers.
 
-    python -m tests.bench.checks [--targets 1000] [--seconds 15]
+    python -m tests.bench.checks [--servers 1000] [--seconds 20] [--kinds http,tcp,ping]
 
-The prober runs as the agent runs it, in a process of its own; this program stands in for the core at the other end of its
-work channel. Printed are the prober's user and system time a check (schedule, verdict and summaries included), the worst
-late start, and its proportional memory.
+Both check every one of their servers once a second. CPU is user and system time of every process of either side
+(hawatch: keeper, core and prober, so schedule, verdicts and what is told to the core are in it); the part of the
+kernel's network work that runs in their context is in it, the web servers' is not. What was done is counted where the
+servers are.
+
+keepalived wants IPVS. Where the kernel has none it runs with ipvs_shim.c preloaded, which answers its IPVS calls with
+success, and hawatch's table is a dictionary; their schedules, checks and verdicts are their own.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import socket
+import json
+import shutil
 import subprocess
 import sys
-import tempfile
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from hawatch.agent.link import FrameSplitter, frame, leash_pair, send_leash, work_pair
-from hawatch.agent.messages import Assign, Link, Summary
-from hawatch.agent.prober import prober_main
-from hawatch.model import NS_PER_MS, NS_PER_S, Check
-from hawatch.registry import probe_class
+from hawatch.control.client import Client
+from hawatch.control.protocol import Done, Status
+from tests.bench.cost import cpu_ns, pss_mb, tree
+from tests.bench.site import Farm, Site, bench_site
 
-PORT = 18080
-WARM_UP_S = 3.0
-NGINX = """\
-daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/log;
-events {{ worker_connections 4096; }}
-http {{ access_log off; server {{ listen {port} backlog=4096; location / {{ return 200 "ok\\n"; }} }} }}
-"""
+START_LIMIT_S = 30
+WARM_UP_S = 3
+SERVERS_PER_SERVICE = 20
+PROBES = {
+    "http": 'type = "http", path = "/", status = [200]',
+    "tcp": 'type = "tcp"',
+    "ping": 'type = "ping"',
+}
+CHECKERS = {
+    "http": "HTTP_GET {\nurl {\npath /\nstatus_code 200\n}\nconnect_timeout 1\nretry 0\n}",
+    "tcp": "TCP_CHECK {\nconnect_timeout 1\nretry 0\n}",
+}
+HAS_IPVS = Path("/proc/net/ip_vs").exists()
 
 
-def make_checks(kind: str, count: int) -> list[Check]:
-    """Return a check of each target, all of them addresses of loopback."""
-    options = probe_class(kind).options_type().model_dump(mode="json")
-    port = None if kind == "ping" else PORT
+@dataclass
+class Cost:
+    """What one side cost in the window."""
+
+    name: str
+    checks: int = 0
+    cpu_us: float = 0
+    pss: float = 0
+    processes: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def each_us(self) -> float:
+        """CPU of one check."""
+        return self.cpu_us / max(1, self.checks)
+
+
+class Side:
+    """One of the two that are compared."""
+
+    def __init__(self, cost: Cost, process: subprocess.Popen[bytes], farm: Farm, kind: str) -> None:
+        self.cost, self.process, self.farm, self.kind = cost, process, farm, kind
+        self.pids = tree(process.pid)
+
+    def begin(self) -> None:
+        """Begin to count."""
+        self.pids = tree(self.process.pid)
+        self.cost.cpu_us -= cpu_ns(self.pids) / 1000
+        self.cost.checks -= self.farm.served(self.kind)
+
+    def end(self) -> None:
+        """End to count. What counting itself adds to the servers' figures is one request."""
+        self.cost.cpu_us += cpu_ns(self.pids) / 1000
+        self.cost.checks += self.farm.served(self.kind)
+        self.cost.pss, self.cost.processes = pss_mb(self.pids), len(self.pids)
+
+
+def groups(farm: Farm) -> list[tuple[str, ...]]:
+    """Return the servers of each service."""
+    all_of_them = farm.addresses
+    return [all_of_them[at : at + SERVERS_PER_SERVICE] for at in range(0, len(all_of_them), SERVERS_PER_SERVICE)]
+
+
+def keepalived_config(kind: str, farm: Farm) -> str:
+    """Return a configuration with services of twenty servers, each checked every second."""
+    lines = ["global_defs {\nrouter_id bench\n}"]
+    for number, addresses in enumerate(groups(farm)):
+        lines.append(f"virtual_server 10.200.0.{1 + number} 80 {{")
+        lines.append("delay_loop 1\nlb_algo rr\nlb_kind DR\nprotocol TCP")
+        lines += [f"real_server {address} 80 {{\nweight 1\n{CHECKERS[kind]}\n}}" for address in addresses]
+        lines.append("}")
+    return "\n".join(lines) + "\n"
+
+
+def hawatch_config(kind: str, farm: Farm) -> str:
+    """Return the same for hawatch. One failed check is one too many: it would be an event."""
+    lines = ['[cluster]\nname = "bench"\n[[director]]\nname = "bench"']
+    for number, addresses in enumerate(groups(farm)):
+        lines.append(f'[[service]]\nname = "s{number}"\naddress = "10.201.0.{1 + number}"\nport = 80\nscheduler = "rr"')
+        lines.append(f'probe = {{ {PROBES[kind]}, interval = "1s", timeout = "1s", rise = 1, fall = 1 }}')
+        lines.append("server = [" + ", ".join(f'{{ address = "{one}" }}' for one in addresses) + "]")
+    return "\n".join(lines) + "\n"
+
+
+def start_keepalived(kind: str, site: Site) -> subprocess.Popen[bytes]:
+    """Start keepalived's checkers."""
+    config = site.directory / "keepalived.conf"
+    config.write_text(keepalived_config(kind, site.theirs))
+    environment = {}
+    if not HAS_IPVS:
+        shim = site.directory / "ipvs_shim.so"
+        source = Path(__file__).with_name("ipvs_shim.c")
+        subprocess.run(["gcc", "-shared", "-fPIC", "-O2", "-o", shim, source, "-ldl"], check=True)
+        environment["LD_PRELOAD"] = str(shim)
+    return site.start(
+        "keepalived", "--check", "--dont-fork", "--log-console", f"--use-file={config}",
+        f"--pid={site.directory}/ka.pid", f"--checkers_pid={site.directory}/kac.pid", **environment,
+    )  # fmt: skip
+
+
+def start_fping(site: Site) -> subprocess.Popen[bytes]:
+    """Start fping on all addresses, once a second each."""
+    return site.start("fping", "-l", "-Q", "1", "-i", "1", "-p", "1000", *site.theirs.addresses)
+
+
+def start_hawatch(kind: str, site: Site) -> subprocess.Popen[bytes]:
+    """Start the whole agent."""
+    config = site.directory / "hawatch.toml"
+    config.write_text(hawatch_config(kind, site.ours))
+    return site.start(sys.executable, "-m", "tests.bench.agent", str(config), str(site.directory))
+
+
+def status(site: Site) -> dict[str, object]:
+    """Return what `hawatch ctl status --json` shows."""
+    with Client(site.directory / "run" / "ctl.sock") as client:
+        for reply in client.ask(Status()):
+            if isinstance(reply, Done):
+                return json.loads(bytes(reply.data))  # type: ignore[no-any-return]
+    raise RuntimeError("no status")
+
+
+def wait_all_up(site: Site) -> float:
+    """Wait until every server is up; return the seconds."""
+    begun = time.monotonic()
+    while time.monotonic() - begun < START_LIMIT_S:
+        try:
+            servers = [server for service in status(site)["services"] for server in service["servers"]]  # type: ignore[attr-defined]
+        except Exception:
+            servers = []
+        if servers and all(server["state"] == "up" and server["latency_ms"] is not None for server in servers):
+            return time.monotonic() - begun
+        time.sleep(0.5)
+    raise RuntimeError("not all servers are up: " + (site.directory / f"{Path(sys.executable).name}.out").read_text())
+
+
+def percentile(values: list[float], share: float) -> float:
+    """Return a percentile."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+def our_notes(site: Site, sides: tuple[Side, Side]) -> list[str]:
+    """Return what the agent tells of itself after the window: the last minute, its start included."""
+    told = status(site)
+    servers = [server for service in told["services"] for server in service["servers"]]  # type: ignore[attr-defined]
+    latencies = [float(server["latency_ms"] or 0) for server in servers]
+    workers = {worker["name"]: worker for worker in told["workers"]}  # type: ignore[attr-defined]
+    lag = told["loop_lag_ms"]
+    events = [json.loads(line) for line in (site.directory / "state/events.jsonl").read_text().splitlines()]
+    failures = sum(event["name"] in ("server_down", "worker_lost", "ipvs_refused") for event in events)
+    shares = ", ".join(f"{name} {pss_mb([workers[name]['pid']]):.1f}" for name in workers)
     return [
-        Check(f"{kind}-{n}", kind, options, f"127.1.{n // 250}.{n % 250 + 1}", port, NS_PER_S, 900 * NS_PER_MS, 2, 3)
-        for n in range(count)
+        f"failures {failures}, up {sum(server['state'] == 'up' for server in servers)}; "
+        f"latest start {workers['prober']['late_ms_max']:.1f} ms; "
+        f"latency p50 {percentile(latencies, 0.5):.2f} ms, p99 {percentile(latencies, 0.99):.2f} ms",
+        f"core's loop lag p50 {lag['p50']} ms, p99.9 {lag['p99_9']} ms, max {lag['max']} ms; "  # type: ignore[index]
+        f"PSS of {shares} MB, the keeper the rest",
     ]
 
 
-def cpu_s(pid: int) -> float:
-    """Return a process's user and system time so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def their_notes(site: Site, kind: str) -> list[str]:
+    """Return the failures that the program beside us tells of."""
+    if kind == "ping":
+        return []
+    text = (site.directory / "keepalived.out").read_text(errors="replace")
+    return [f"failures {sum('removing service' in line.lower() for line in text.splitlines())}"]
 
 
-def pss_mb(pid: int) -> float:
-    """Return a process's proportional memory."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+def measure(kind: str, site: Site, seconds: float) -> tuple[Cost, Cost]:
+    """Run both sides for a while."""
+    name = "fping" if kind == "ping" else "keepalived"
+    processes = [start_hawatch(kind, site)]
+    try:
+        started_s = wait_all_up(site)
+        processes.append(start_fping(site) if kind == "ping" else start_keepalived(kind, site))
+        time.sleep(WARM_UP_S)
+        sides = (
+            Side(Cost("hawatch"), processes[0], site.ours, kind),
+            Side(Cost(name), processes[1], site.theirs, kind),
+        )
+        for side in sides:
+            side.begin()
+        time.sleep(seconds)
+        for side in sides:
+            side.end()
+        ours, theirs = sides[0].cost, sides[1].cost
+        ours.notes += [*our_notes(site, sides), f"start to all up and shown: {started_s:.1f} s"]
+        theirs.notes += their_notes(site, kind)
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait(10)
+    return ours, theirs
 
 
-def measure(kind: str, count: int, seconds: float) -> None:
-    """Run one kind of check and print what it cost."""
-    ours, theirs = leash_pair()
-    pid = os.fork()
-    if pid == 0:
-        ours.close()
-        try:
-            prober_main(theirs, "prober")
-        finally:
-            os._exit(0)
-    theirs.close()
-    core, work = work_pair()
-    send_leash(ours, Link("core"), work.fileno())
-    work.close()
-    core.settimeout(5)
-    core.sendall(frame(Assign(make_checks(kind, count), [])))
-    splitter = FrameSplitter()
-    summaries = listen(core, splitter, WARM_UP_S)
-    began, cpu = time.monotonic(), cpu_s(pid)
-    summaries = listen(core, splitter, seconds)
-    took, used = time.monotonic() - began, cpu_s(pid) - cpu
-    runs = sum(row.runs for summary in summaries for row in summary.checks)
-    failures = sum(row.failures for summary in summaries for row in summary.checks)
-    late = max(summary.late_ms_max for summary in summaries)
-    print(
-        f"{kind:5} {runs / took:7.0f} checks/s  {used / max(1, runs) * 1e6:6.0f} us a check  {used / took * 100:5.1f} % of a core"
-        f"  latest start {late:5.1f} ms  {failures} failed  {pss_mb(pid):5.1f} MB",
-        flush=True,
-    )
-    ours.close()
-    core.close()
-    os.waitpid(pid, 0)
+def report(kind: str, ours: Cost, theirs: Cost, arguments: argparse.Namespace) -> None:
+    """Print the figures of one kind of check."""
+    stubbed = "" if HAS_IPVS else ", IPVS stubbed on both sides" if kind != "ping" else ""
+    print(f"{kind}: {arguments.servers} servers a side, each every second, {arguments.seconds:g} s{stubbed}")
+    for one in (ours, theirs):
+        print(
+            f"  {one.name:10} {one.checks / arguments.seconds:7.0f} checks/s {one.each_us:7.1f} us of CPU a check "
+            f"{one.pss:6.1f} MB PSS in {one.processes} processes"
+        )
+        for note in one.notes:
+            print(f"             {note}")
+    print(f"  ratio      {ours.each_us / theirs.each_us if theirs.each_us else 0:.2f}", flush=True)
 
 
-def listen(core: socket.socket, splitter: FrameSplitter, seconds: float) -> list[Summary]:
-    """Take what the prober says for a while; return its summaries."""
-    found: list[Summary] = []
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found.extend(message for message in splitter.feed(core.recv(1 << 20)) if isinstance(message, Summary))
-    return found
-
-
-def main() -> int:
-    """Measure http, tcp and ping, one after the other."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--targets", type=int, default=1000)
-    parser.add_argument("--seconds", type=float, default=15.0)
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="hawatch-bench-") as folder:
-        config = Path(folder, "nginx.conf")
-        config.write_text(NGINX.format(folder=folder, port=PORT))
-        with subprocess.Popen(["nginx", "-e", f"{folder}/log", "-c", str(config)]) as nginx:
-            try:
-                time.sleep(1)
-                for kind in ("http", "tcp", "ping"):
-                    measure(kind, arguments.targets, arguments.seconds)
-            finally:
-                nginx.terminate()
+def main(words: list[str] | None = None) -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--servers", type=int, default=1000)
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--kinds", default="http,tcp,ping")
+    arguments = parser.parse_args(words)
+    for tool in ("keepalived", "fping", "nginx", "gcc"):
+        if shutil.which(tool) is None:
+            sys.exit(f"{tool} is missing: run make packages")
+    for kind in arguments.kinds.split(","):
+        with bench_site(arguments.servers) as site:
+            ours, theirs = measure(kind, site, arguments.seconds)
+        report(kind, ours, theirs, arguments)
     return 0
 
 

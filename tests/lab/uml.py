@@ -41,14 +41,16 @@ mkdir -p /dev/pts /dev/shm /run/netns /run/lock /lib/modules
 mount -t devpts devpts /dev/pts
 mount -t tmpfs shm /dev/shm
 mount --bind {module_tree} /lib/modules
-for module in {modules}; do modprobe -q $module 2>/dev/null; done
+modprobe -a -q {modules} 2>/dev/null
 ip link set lo up
 hostname uml
 . {environment}
 cd {directory}
-setsid -w {command} </dev/null
+stty -F /dev/tty1 raw
+setsid -w {command} </dev/null >/dev/tty1 2>&1
 echo $? > {status_file}
-poweroff -f
+stty -F /dev/tty1 -echo
+poweroff -f >/dev/null
 """
 
 
@@ -64,6 +66,8 @@ def has_ipvs() -> bool:
 def write_environment(path: Path) -> None:
     """Write the exports that carry our environment into the guest."""
     keep = {name: value for name, value in os.environ.items() if name.isidentifier()}
+    if not sys.stdout.isatty():
+        keep["NO_COLOR"] = "1"  # in the guest every output looks like a terminal
     lines = [f"export {name}={shlex.quote(value)}" for name, value in keep.items()]
     path.write_text("\n".join([*lines, "export HAWATCH_IN_UML=1", ""]), encoding="utf-8")
 
@@ -73,6 +77,7 @@ def run_in_guest(command: list[str], *, memory: str, timeout_s: float) -> int:
     if shutil.which(LINUX_UML) is None or not MODULE_TREE.is_dir():
         print("uml: Debian's packages user-mode-linux and kmod are needed", file=sys.stderr)
         return GUEST_FAILED
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the guest ends with us
     with tempfile.TemporaryDirectory(prefix="hawatch-uml-") as scratch:
         status_file = Path(scratch, "status")
         environment = Path(scratch, "environment")
@@ -99,7 +104,7 @@ def run_in_guest(command: list[str], *, memory: str, timeout_s: float) -> int:
             "rw",
             f"init={init}",
             "con=null",
-            "con0=fd:0,fd:1",
+            "con1=fd:0,fd:1",
             "quiet",
             "loglevel=3",
             f"uml_dir={scratch}",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 import ssl
 
 import pytest
@@ -26,6 +27,8 @@ def test_connect_reasons() -> None:
     assert connect_reason(OSError(errno.ECONNREFUSED, "x")) == "connection refused"
     assert connect_reason(OSError(errno.EIO, "x")) == "no connection: Input/output error"
     assert connect_reason(OSError("strange")) == "no connection: strange"
+    unknown = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    assert connect_reason(unknown) == "no connection: the name cannot be resolved (Name or service not known)"
 
 
 def test_broken_reasons() -> None:

@@ -108,7 +108,7 @@ class Agent:
     def states(self) -> dict[str, str]:
         try:
             rows = self.status()["services"][0]["servers"]
-        except OSError:
+        except (OSError, KeyError):  # not there, or too many are
             return {}
         return {f"{row['address']}:{row['port']}": row["state"] for row in rows}
 

@@ -115,6 +115,17 @@ async def test_bytes_that_are_no_message_end_the_channel_and_a_new_one_is_asked_
     await prober.stream.aclose()
 
 
+async def test_a_prober_that_dies_with_its_assignment_unread_does_not_end_the_core(nursery: trio.Nursery) -> None:
+    site = Site(check("a"))
+    prober = connect(site, nursery)
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    prober.stream.socket.close()  # with unread bytes: the other end gets a reset, not an end
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    again = connect(site, nursery)
+    assert [one.id for one in (await again.assigned()).checks] == ["a"]
+    await again.stream.aclose()
+
+
 async def test_summaries_keep_the_last_latency_and_tell_of_weights(nursery: trio.Nursery) -> None:
     site = Site(check("a"))
     prober = connect(site, nursery)
@@ -127,7 +138,7 @@ async def test_summaries_keep_the_last_latency_and_tell_of_weights(nursery: trio
     assert site.workers.weights == {}
     assert site.changed == ["a", "a"]
     worker = site.workers.by_name["prober"]
-    assert (worker.late_ms_max, worker.discarded, worker.in_flight) == (0.5, 7, 1)
+    assert (list(worker.late_ms), worker.discarded, worker.in_flight) == ([1.5, 0.5, 0.5], 7, 1)
     await prober.stream.aclose()
 
 

@@ -119,14 +119,12 @@ async def on_the_lane(make: Callable[[Target], Probe], port: int) -> Result:
         arrived.set()
 
     lane = StreamLane(done)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(lane.run)
-        lane.start([(slot_for(port), make(Target("127.0.0.1", port)))])
-        while not arrived.is_set():
-            lane.expire(boottime_ns())
-            with trio.move_on_after(0.01):
-                await arrived.wait()
-        nursery.cancel_scope.cancel()
+    lane.start([(slot_for(port), make(Target("127.0.0.1", port)))])
+    while not arrived.is_set():
+        lane.poll()
+        lane.expire(boottime_ns())
+        with trio.move_on_after(0.001):
+            await arrived.wait()
     assert len(lane) == 0
     lane.close()
     assert len(results) == 1
@@ -205,12 +203,12 @@ async def test_many_at_once_end_by_their_deadlines():
     lane = StreamLane(lambda _slot, result, _start, _end: results.append(result))
     async with trio.open_nursery() as nursery:
         quiet, lively = await serve(silent, nursery), await serve(answer(OK), nursery)
-        nursery.start_soon(lane.run)
         ports = [quiet, lively] * 100
         lane.start([(slot_for(port), http()(Target("127.0.0.1", port))) for port in ports])
         with trio.fail_after(10):
             while len(lane):
-                await trio.sleep(0.02)
+                await trio.sleep(0.005)
+                lane.poll()
                 lane.expire(boottime_ns())
         nursery.cancel_scope.cancel()
     lane.close()

@@ -38,7 +38,7 @@ from hawatch.cluster.membership import GroupSettings, Member, Membership, Quorum
 from hawatch.cluster.node import Node
 from hawatch.cluster.parameters import PROFILES
 from hawatch.cluster.wire import GroupState
-from hawatch.model import Event, NS_PER_MS, NS_PER_S
+from hawatch.model import NS_PER_MS, NS_PER_S, Event
 
 RING = KeyRing({1: bytes(range(32))}, 1)
 DELAY_NS = NS_PER_MS // 4
@@ -156,7 +156,7 @@ class SmallSite:
             if (gate := place.gates.get(group)) is not None and gate.open(self.now_ns)
         ]
 
-    def do(self, place: Place, commands: list[Command]) -> None:  # noqa: C901
+    def do(self, place: Place, commands: list[Command]) -> None:
         later = lambda event, after=50_000: self.at(  # noqa: E731
             self.now_ns + after, lambda life=place.life: self.give(place, life, event)
         )
@@ -197,7 +197,10 @@ class SmallSite:
         for member in self.members:
             if member.links[link] == address and (sender.name, member.name) not in self.cut:
                 to = self.places[member.name]
-                self.at(self.now_ns + DELAY_NS, lambda life=to.life: self.give(to, life, DatagramReceived(link, data)))
+                self.at(
+                    self.now_ns + DELAY_NS,
+                    lambda to=to, life=to.life: self.give(to, life, DatagramReceived(link, data)),
+                )
 
     # --- time and people ---------------------------------------------------------------------------------
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from hawatch.agent.tls import certificate_names, name_matches, tls_context
 from hawatch.faults import Fault
 from hawatch.plugin import TlsOptions
+from hawatch.tls import certificate_names, name_matches, tls_context
 from tests.unit.servers import Pki, make_pki
 
 

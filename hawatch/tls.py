@@ -23,18 +23,20 @@ NAMES_SHOWN = 6
 SECONDS_PER_DAY = 86_400
 
 
-def tls_context(options: TlsOptions) -> ssl.SSLContext:
+def tls_context(options: TlsOptions, *, check_name: bool = False) -> ssl.SSLContext:
     """Return the context for the options, made anew when one of its files has changed.
 
+    `check_name`: OpenSSL shall compare the name, for a caller who cannot do it before something is sent.
     Raises Fault when a file cannot be used.
     """
     files = (options.ca_file, options.cert_file, options.key_file)
-    return _context(options.verify, *((path, _changed_ns(path)) for path in files))
+    return _context(options.verify, options.verify and check_name, *((path, _changed_ns(path)) for path in files))
 
 
 @lru_cache(maxsize=CONTEXTS_LIMIT)
 def _context(
     verify: bool,  # noqa: FBT001 - part of the cache's key
+    check_name: bool,  # noqa: FBT001
     ca_file: tuple[str, int],
     cert_file: tuple[str, int],
     key_file: tuple[str, int],
@@ -42,6 +44,7 @@ def _context(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED if verify else ssl.CERT_NONE
+    context.check_hostname = check_name
     path = ca_file[0]
     try:
         if ca_file[0]:

@@ -1,0 +1,193 @@
+"""Leased ownership: the groups of a director that shares them with others.
+
+Theory of operation. `hawatch.cluster` decides, a `NodeLoop` runs it, `Effects` carry it out. This joins them to the
+core: settings, status, and the administrator's commands. When a reload changes the groups the node is made anew: its
+gates are still in the kernel, so it renews at once, as after any restart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from random import SystemRandom
+from typing import Protocol
+
+import trio
+
+from hawatch.agent.lease_site import membership_of, next_boot, read_keys
+from hawatch.agent.node_loop import Effects, NodeLoop
+from hawatch.agent.ownership import Emit, StatusPart
+from hawatch.agent.settings import Settings, now_ns, wall_ns
+from hawatch.cluster.effects import AdminAction, Answer, FitnessChanged
+from hawatch.cluster.node import Node
+from hawatch.cluster.report import report
+from hawatch.control.protocol import ALL
+from hawatch.errors import ConfigError, KernelError, LocalError, RefusedError
+from hawatch.model import NS_PER_MS, Event, Severity
+
+STOP_S = 3.0
+"""Giving everything away may take so long at the agent's end."""
+FITNESS_INTERVAL_S = 0.5
+RETRY_S = 2.0
+"""What could not be opened is tried again after so long."""
+
+
+class GroupEffects(Effects, Protocol):
+    """Effects of a director, as the ownership needs them."""
+
+    @property
+    def gate(self) -> str:
+        """How the gate is kept, for the status."""
+
+    def adopted(self) -> Mapping[str, int]:
+        """Return the groups whose gate is open, with the slot in use."""
+
+    def fitness(self) -> tuple[int, str]:
+        """Return how fit this director is, and what is missing, "" for nothing. Never waits."""
+
+    def close_sockets(self) -> None:
+        """Let go; what is in the kernel stays."""
+
+
+MakeEffects = Callable[[Settings, Emit], GroupEffects]
+
+
+class LeasedOwnership:
+    """Ownership under leases; `make_effects` opens what carries it out."""
+
+    def __init__(
+        self, settings: Settings, make_effects: MakeEffects, *, paused: bool, remember: Callable[[bool], None]
+    ) -> None:
+        self._settings = settings
+        self._make_effects = make_effects
+        self._paused = paused
+        self._remember = remember
+        self._loop: NodeLoop | None = None
+        self._effects: GroupEffects | None = None
+        self._scope: trio.CancelScope | None = None
+        self._ready = trio.Event()
+        self._emit: Emit | None = None
+        self._problem = "this agent has just started"
+
+    # --- life ------------------------------------------------------------------------------------------------
+
+    async def run(self, emit: Emit, changed: Callable[[], None]) -> None:
+        """Own and let go of groups, until cancelled."""
+        self._emit = emit
+        while True:
+            try:
+                with trio.CancelScope() as self._scope:
+                    await self._run_once(emit, changed)
+            except (KernelError, LocalError, ConfigError) as error:
+                self._problem = str(error)
+                emit([Event("lease_failed", f"nothing can be owned: {error}", Severity.CRITICAL)])
+                await trio.sleep(RETRY_S)
+
+    async def _run_once(self, emit: Emit, changed: Callable[[], None]) -> None:
+        settings = self._settings
+        boot, problem = next_boot(settings.places.state_dir / "boot", wall_ns())
+        if problem:
+            emit([Event("state_broken", problem, Severity.WARNING)])
+        effects = self._make_effects(settings, emit)
+        try:
+            node = Node(
+                membership_of(settings.config, settings.node),
+                read_keys(settings.config),
+                boot=boot,
+                random=SystemRandom(),
+                now_ns=now_ns(),
+                adopted=effects.adopted(),
+                paused=self._paused,
+            )
+            port = settings.config.cluster.port
+            self._loop = NodeLoop(node, port, now_ns, emit, effects, changed=changed, remember=self._remember_giveaway)
+            self._effects = effects
+            self._ready.set()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._watch_fitness, self._loop, effects)
+                await self._loop.run()
+        finally:
+            effects.close_sockets()
+
+    async def _watch_fitness(self, loop: NodeLoop, effects: GroupEffects) -> None:
+        last: tuple[int, str] | None = None
+        while True:
+            found = effects.fitness()
+            if found != last:
+                last = found
+                loop.give(FitnessChanged(*found))
+            await trio.sleep(FITNESS_INTERVAL_S)
+
+    def _remember_giveaway(self, paused: bool) -> None:  # noqa: FBT001 - a callback
+        self._paused = paused
+        self._remember(paused)
+
+    def set_settings(self, settings: Settings) -> None:
+        """Go on by a new configuration."""
+        before, self._settings = self._settings, settings
+        if self._loop is None or self._scope is None:
+            return
+        if before.config.group != settings.config.group:
+            self._scope.cancel()
+            return
+        try:
+            self._loop.node.use_keys(read_keys(settings.config))
+        except ConfigError as error:
+            assert self._emit is not None
+            self._emit([Event("config_rejected", f"the keys stay as they were: {error}", Severity.WARNING)])
+
+    async def stop(self) -> None:
+        """Give everything away in good order."""
+        if self._loop is None:
+            return
+        with trio.move_on_after(STOP_S):
+            stopped = self._loop.stopped
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._loop.ask, AdminAction.STOP)
+                await stopped.wait()
+                nursery.cancel_scope.cancel()
+
+    # --- what others ask -------------------------------------------------------------------------------------
+
+    def owned(self) -> frozenset[str]:
+        """Return the groups that this director owns."""
+        return self._loop.node.owned() if self._loop is not None else frozenset()
+
+    def status(self) -> Mapping[str, object]:
+        """Return what is known of the other nodes, the quorum and the groups."""
+        loop, effects = self._loop, self._effects
+        if loop is None or effects is None:
+            quorum = {"mode": self._settings.config.cluster.quorum, "held": False, "acceptors": 0, "reachable": 0}
+            return {"quorum": {**quorum, "reason": self._problem}, "directors": [], "groups": []}
+        found = report(loop.node, now_ns())
+        addresses = {group.name: [vip.address for vip in group.addresses] for group in self._settings.config.group}
+        groups = found["groups"]
+        assert isinstance(groups, list)
+        found["groups"] = [
+            {**group, "gate": effects.gate, "addresses": addresses.get(group["name"], [])} for group in groups
+        ]
+        return found
+
+    async def switchover(self, group: str, to: str) -> StatusPart:
+        """Move ownership; return when the successor answers for it."""
+        return await self._ask(AdminAction.SWITCHOVER, "" if group == ALL else group, to)
+
+    async def takeover(self, group: str) -> StatusPart:
+        """Own a group without a majority."""
+        return await self._ask(AdminAction.TAKEOVER, "" if group == ALL else group)
+
+    async def giveaway(self) -> StatusPart:
+        """Give everything away, and take nothing until resume."""
+        return await self._ask(AdminAction.GIVEAWAY)
+
+    async def resume(self) -> StatusPart:
+        """End a giveaway."""
+        return await self._ask(AdminAction.RESUME)
+
+    async def _ask(self, action: AdminAction, group: str = "", to: str = "") -> StatusPart:
+        await self._ready.wait()
+        assert self._loop is not None
+        answer: Answer = await self._loop.ask(action, group, to)
+        if not answer.done:
+            raise RefusedError(answer.text)
+        took_ms = answer.took_ns / NS_PER_MS
+        return {"text": f"{answer.text} after {took_ms:.1f} ms", "took_ms": round(took_ms, 1)}

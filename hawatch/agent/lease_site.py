@@ -1,0 +1,53 @@
+"""What a node of the cluster starts from: its place in the configuration, the keys, and a boot number."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from hawatch.cluster import keys
+from hawatch.cluster.membership import GroupSettings, Member, Membership, QuorumMode
+from hawatch.config.schema import Config
+from hawatch.errors import ConfigError
+
+BOOT_DIGITS_MAX = 20
+BOOT_MAX = 1 << 61
+
+
+def membership_of(config: Config, node: str) -> Membership:
+    """Return the cluster as `node` sees it."""
+    members = [Member(each.name, each.links) for each in config.director]
+    members += [Member(each.name, each.links, votes_only=True) for each in config.witness]
+    groups = tuple(GroupSettings(each.name, each.prefer, each.failback == "auto") for each in config.group)
+    cluster = config.cluster
+    return Membership(cluster.name, node, tuple(members), groups, cluster.parameters, QuorumMode(cluster.quorum))
+
+
+def read_keys(config: Config) -> keys.KeyRing:
+    """Return the keys of the cluster; raise ConfigError when the file is not there or is not a key file."""
+    path = Path(config.cluster.key_file)
+    try:
+        with path.open("rb") as file:
+            text = file.read(keys.FILE_BYTES_MAX + 1).decode("utf-8", "replace")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}; `hawatch keygen` makes one") from error
+    return keys.parse(text, str(path))
+
+
+def next_boot(path: Path, wall_ns: int) -> tuple[int, str]:
+    """Return a number higher than at every earlier start, and a sentence if it could not be kept, else "".
+
+    The wall clock makes it higher even where the file is lost; the file, where the clock went back.
+    """
+    try:
+        last = int(path.read_text("ascii")[:BOOT_DIGITS_MAX])
+    except (OSError, ValueError):
+        last = 0
+    boot = min(max(wall_ns, last + 1, 1), BOOT_MAX)
+    scratch = path.with_name(path.name + ".new")
+    try:
+        scratch.write_text(f"{boot}\n", "ascii")
+        os.replace(scratch, path)
+    except OSError as error:
+        return boot, f"{path} cannot be written ({error.strerror}): keep the machine's clock right until it can"
+    return boot, ""

@@ -1,0 +1,55 @@
+"""The whole agent for the benchmark, as a process of its own: python -m tests.bench.agent CONFIG DIRECTORY.
+
+On a kernel with IPVS it programs that. On one without, its table is a dictionary: as with the stubbed calls of the
+program beside it, only the programming of IPVS is left out; schedule, checks, verdicts and decisions are its own.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from hawatch.actions.ipvs import Failure
+from hawatch.actions.ipvs_codec import Counts
+from hawatch.agent.kernel import LINUX, KernelSource, Table
+from hawatch.agent.main import keep
+from hawatch.agent.settings import Places, load_settings
+from hawatch.health.table import Change, apply_to
+from hawatch.model import DestinationKey, IpvsTimeouts, ServiceKey
+
+
+class MemoryKernel:
+    """A table in the core's memory."""
+
+    def __init__(self) -> None:
+        self.table: Table = {}
+
+    def read(self) -> Table:
+        return dict(self.table)
+
+    def apply(self, changes: Sequence[Change]) -> Sequence[Failure]:
+        self.table = dict(apply_to(self.table, changes))
+        return []
+
+    def set_timeouts(self, timeouts: IpvsTimeouts) -> bool:
+        return False
+
+    def read_counts(self, services: Iterable[ServiceKey]) -> Mapping[ServiceKey, Mapping[DestinationKey, Counts]]:
+        return {key: {one: Counts(0, 0, 0) for one in self.table[key].destinations} for key in services}
+
+    def close(self) -> None:
+        pass
+
+
+def main() -> int:
+    """Run it until SIGTERM."""
+    config, directory = Path(sys.argv[1]), Path(sys.argv[2])
+    places = Places(config, directory / "run", directory / "state")
+    memory = MemoryKernel()
+    stubbed = KernelSource(open=lambda: memory, check=lambda _plan: None)
+    return keep(load_settings(places, "bench"), LINUX if Path("/proc/net/ip_vs").exists() else stubbed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""What processes cost: CPU time to the nanosecond, and memory with what is shared divided among its users."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def tree(pid: int) -> set[int]:
+    """Return a process and all that it started, as far as they live."""
+    found, todo = set(), [pid]
+    while todo:
+        one = todo.pop()
+        if one in found:
+            continue
+        found.add(one)
+        for children in Path(f"/proc/{one}/task").glob("*/children"):
+            try:
+                todo += map(int, children.read_text().split())
+            except OSError:
+                continue
+    return found
+
+
+def cpu_ns(pids: Iterable[int]) -> int:
+    """Return the CPU time, user and system, that the scheduler has given to all threads of the processes."""
+    total = 0
+    for pid in pids:
+        for thread in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+            total += int(thread.read_text().split()[0])
+    return total
+
+
+def pss_mb(pids: Iterable[int]) -> float:
+    """Return the proportional set size of the processes together."""
+    total = 0
+    for pid in pids:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                total += int(line.split()[1])
+    return total / 1024
