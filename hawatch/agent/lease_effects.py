@@ -427,7 +427,7 @@ async def any_answers(addresses: Iterable[str], timeout_s: float) -> bool:
             if found is not None and found.payload == token and source[0].split("%")[0] in targets:
                 answered.set()
 
-    ends: dict[int, socket.socket] = {}
+    ends: dict[socket.AddressFamily, socket.socket] = {}
     try:
         for family in sorted(set(targets.values())):
             protocol = socket.IPPROTO_ICMP if family == socket.AF_INET else socket.IPPROTO_ICMPV6
