@@ -4,7 +4,7 @@ VENV ?= build/venv
 BIN = $(VENV)/bin
 ON_IPVS = $(BIN)/python -m tests.lab.uml --timeout 1200 --
 
-.PHONY: demo picture test check bench docs packages clean
+.PHONY: demo picture test check lab bench docs packages clean
 
 # Debian's packages that the lab runs as a site would, and the guest kernel for machines without IPVS.
 packages:
@@ -30,6 +30,10 @@ test: packages check
 
 demo: packages $(VENV)/.ready
 	$(ON_IPVS) $(BIN)/python -m tests.lab.demo
+
+# The sites that the lab makes are what they claim to be.
+lab: packages $(VENV)/.ready
+	$(ON_IPVS) $(BIN)/pytest tests/lab
 
 # The picture in README, drawn from what the demo prints now.
 picture: packages $(VENV)/.ready
