@@ -11,6 +11,7 @@ the address on an interface of its own and arp_ignore is not set.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -426,27 +427,25 @@ async def any_answers(addresses: Iterable[str], timeout_s: float) -> bool:
             if found is not None and found.payload == token and source[0].split("%")[0] in targets:
                 answered.set()
 
-    ends: list[socket.socket] = []
+    ends: dict[socket.AddressFamily, socket.socket] = {}
     try:
+        for family in sorted(set(targets.values())):
+            protocol = socket.IPPROTO_ICMP if family == socket.AF_INET else socket.IPPROTO_ICMPV6
+            kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+            ends[family] = socket.socket(family, kind, protocol)
         with trio.move_on_after(timeout_s):
             async with trio.open_nursery() as nursery:
-                for family in sorted(set(targets.values())):
-                    version = 4 if family == socket.AF_INET else 6
-                    protocol = socket.IPPROTO_ICMP if version == 4 else socket.IPPROTO_ICMPV6
-                    kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-                    end = socket.socket(family, kind, protocol)
-                    ends.append(end)
-                    nursery.start_soon(listen, end, version)
-                    for address in (each for each, its in targets.items() if its == family):
-                        try:
-                            end.sendto(build_echo(version, identifier, 1, token), (address, 0))
-                        except OSError:
-                            continue
+                for family, end in ends.items():
+                    nursery.start_soon(listen, end, 4 if family == socket.AF_INET else 6)
+                for address, its in targets.items():
+                    echo = build_echo(4 if its == socket.AF_INET else 6, identifier, 1, token)
+                    with contextlib.suppress(OSError):
+                        ends[its].sendto(echo, (address, 0))
                 await answered.wait()
                 nursery.cancel_scope.cancel()
     except OSError:
         return False
     finally:
-        for end in ends:
+        for end in ends.values():
             end.close()
     return answered.is_set()
