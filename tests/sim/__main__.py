@@ -1,7 +1,7 @@
 """Simulate a site for hours and print what came of it.
 
-    python -m tests.sim --hours 10             every profile, until so many hours have been simulated
-    python -m tests.sim --profile fast --seed 17 --trace     one seed again, with everything that happened
+python -m tests.sim --hours 10             every profile, until so many hours have been simulated
+python -m tests.sim --profile fast --seed 17 --trace     one seed again, with everything that happened
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ def simulate(profile: str, hours: float, seed: int, jobs: int) -> int:
         if outcome.failed():
             failures.append(outcome)
             tell(outcome, shown=len(failures) <= FAILURES_SHOWN)
-    print(f"{profile}: {simulated_ns / NS_PER_HOUR:.2f} h simulated in {seeds} seeds, {faults.total()} faults of {len(faults)} kinds")
+    print(
+        f"{profile}: {simulated_ns / NS_PER_HOUR:.2f} h simulated in {seeds} seeds, {faults.total()} faults of {len(faults)} kinds"
+    )
     print(f"  acquisitions {acquisitions}, owners > 1: {overlaps}, seeds that failed: {len(failures)}")
     print(f"  takeover median / p99 / max: {spread(takeovers)}, lease {PROFILES[profile].lease_ns / 1e6:.0f} ms")
     print(f"  switchover, silent for median / p99 / max: {spread(switchovers)}", flush=True)
@@ -85,7 +87,9 @@ def tell(outcome: Outcome, *, shown: bool) -> None:
         return
     for what in (*outcome.overlaps[:3], *outcome.stuck, *outcome.crashes):
         print(f"FAILED {what}")
-    print(f"  again: {sys.executable} -m tests.sim --profile {outcome.profile} --seed {outcome.seed} --trace", flush=True)
+    print(
+        f"  again: {sys.executable} -m tests.sim --profile {outcome.profile} --seed {outcome.seed} --trace", flush=True
+    )
 
 
 def main() -> int:

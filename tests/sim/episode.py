@@ -136,13 +136,17 @@ class Episode:
         for settings in self.world.settings:
             group, prefer = settings.name, settings.prefer
             if self.missed(lambda group=group: bool(self.world.serving(group)), limit_ns + self.grace_ns(group)):
-                self.outcome.stuck.append(f"nobody owns {group} {RECOVERY_LEASES} leases after the last fault: {self.states(group)}")
+                self.outcome.stuck.append(
+                    f"nobody owns {group} {RECOVERY_LEASES} leases after the last fault: {self.states(group)}"
+                )
                 return False
             as_preferred = lambda group=group, prefer=prefer: (  # noqa: E731
                 self.world.serving(group) == [prefer] or (self.pinned(group) and bool(self.world.serving(group)))
             )
             if self.missed(as_preferred, limit_ns + self.grace_ns(group)):
-                self.outcome.stuck.append(f"{prefer} does not own {group} {RECOVERY_LEASES} leases after the last fault: {self.states(group)}")
+                self.outcome.stuck.append(
+                    f"{prefer} does not own {group} {RECOVERY_LEASES} leases after the last fault: {self.states(group)}"
+                )
                 return False
         return not self.world.tally.overlaps
 
@@ -181,7 +185,9 @@ class Episode:
         self.outcome.takeovers_ns.append(took_ns)
         bound_ns = self.lease_ns * 101 // 100 + 60 * NS_PER_MS
         if took_ns > bound_ns:
-            self.outcome.stuck.append(f"{victim.name} ({kind.__name__}) was followed after {took_ns / 1e6:.1f} ms, more than {bound_ns / 1e6:.1f}")
+            self.outcome.stuck.append(
+                f"{victim.name} ({kind.__name__}) was followed after {took_ns / 1e6:.1f} ms, more than {bound_ns / 1e6:.1f}"
+            )
         world.run(int(self.lease_ns * self.chance.uniform(0, 2)))
         self.chaos.end()
         return not self.outcome.stuck
@@ -202,7 +208,14 @@ class Episode:
         """Cut it from all."""
         others = [name for name in self.world.machines if name != machine.name]
         links = range(self.world.setting.links)
-        self.world.network.cut([way for other in others for link in links for way in ((machine.name, other, link), (other, machine.name, link))])
+        self.world.network.cut(
+            [
+                way
+                for other in others
+                for link in links
+                for way in ((machine.name, other, link), (other, machine.name, link))
+            ]
+        )
 
     def switch_over(self) -> bool:
         """Let an administrator move the first group, and measure how long nobody answers."""
@@ -222,6 +235,16 @@ class Episode:
         return not world.tally.overlaps
 
 
-def live(seed: int, profile: str, rules: Rules | None = None, *, trace: bool = False, rate_ppm: int | None = None, until_overlap: bool = False) -> Outcome:
+def live(
+    seed: int,
+    profile: str,
+    rules: Rules | None = None,
+    *,
+    trace: bool = False,
+    rate_ppm: int | None = None,
+    until_overlap: bool = False,
+) -> Outcome:
     """Run one seed."""
-    return Episode(seed, profile, setting_of(seed, profile, rate_ppm), rules, trace=trace).run(until_overlap=until_overlap)
+    return Episode(seed, profile, setting_of(seed, profile, rate_ppm), rules, trace=trace).run(
+        until_overlap=until_overlap
+    )

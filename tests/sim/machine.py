@@ -36,7 +36,7 @@ from hawatch.cluster.effects import (
     Tick,
 )
 from hawatch.model import NS_PER_MS
-from tests.sim.kernel import Clock, Gate
+from tests.sim.kernel import Clock
 
 if TYPE_CHECKING:
     from tests.sim.world import World
