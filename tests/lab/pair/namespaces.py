@@ -36,6 +36,13 @@ class Link:
     bridge: str
     addresses: tuple[str, ...]
     mac: str
+    bridged: bool = False
+    """It is a bridge of its own over the cable: a kernel may have nftables for bridges only."""
+
+    @property
+    def peer(self) -> str:
+        """Return the name of the cable's end here."""
+        return f"{self.name}p" if self.bridged else self.name
 
 
 @dataclass(slots=True)
@@ -105,7 +112,7 @@ class Node:
             port = self.port(link)
             run(
                 ["ip", "-n", switch, "-batch", "-"],
-                stdin=f"link add {port} type veth peer name {link.name} address {link.mac} netns {self.namespace}\n"
+                stdin=f"link add {port} type veth peer name {link.peer} address {link.mac} netns {self.namespace}\n"
                 f"link set {port} master {link.bridge} up\n",
             )
         settings = {
@@ -118,6 +125,9 @@ class Node:
         self.sysctl(settings)
         lines = ["link set lo up"]
         for link in self.links:
+            if link.bridged:
+                lines.append(f"link add {link.name} address {link.mac} type bridge mcast_snooping 0")
+                lines += [f"link set {link.peer} master {link.name}", f"link set {link.peer} up"]
             lines += [f"address add {address} dev {link.name}" + nodad(address) for address in link.addresses]
             lines.append(f"link set {link.name} up")
         self.ip(*lines, *self.extra)

@@ -273,7 +273,9 @@ def test_what_others_do_in_tables_of_their_own_is_theirs(site: Site, watched: Ga
     assert wait_for_change(watched) is None
 
 
-def test_a_gate_that_is_gone_when_it_is_to_be_armed_is_put_back_first(site: Site, watched: Gate, client: Client) -> None:
+def test_a_gate_that_is_gone_when_it_is_to_be_armed_is_put_back_first(
+    site: Site, watched: Gate, client: Client
+) -> None:
     site.nft("flush ruleset")
     watched.arm(GROUP, 0, LONG)
     assert client.kinds() == DARK
