@@ -30,6 +30,7 @@ test: packages check
 
 demo: packages $(VENV)/.ready
 	$(ON_IPVS) $(BIN)/python -m tests.lab.demo
+	$(ON_IPVS) $(BIN)/python -m tests.lab.pair.demo
 
 # The picture in README, drawn from what the demo prints now.
 picture: packages $(VENV)/.ready

@@ -61,6 +61,8 @@ TELL_CONFLICT_NS = 300 * NS_PER_S
 """The same conflict is told at most so often."""
 REOPEN_S = 2.0
 GATEWAY_INTERVAL_S = 2.0
+GATEWAY_UNANSWERED_MAX = 3
+"""A gateway counts as gone when it has not answered so often in a row: one lost ping moves nothing."""
 GATEWAY_TIMEOUT_S = 1.0
 RECEIVE_BYTES = 2048
 FITNESS_INTERFACES, FITNESS_GATEWAY = 2, 1
@@ -379,8 +381,10 @@ class KernelEffects:
         self._give(GatewayAnswer(group, number, answered))
 
     async def _watch_gateway(self) -> None:
+        unanswered = 0
         while True:
-            self._gateway_answers = await any_answers(self._gateways, GATEWAY_TIMEOUT_S)
+            unanswered = 0 if await any_answers(self._gateways, GATEWAY_TIMEOUT_S) else unanswered + 1
+            self._gateway_answers = unanswered < GATEWAY_UNANSWERED_MAX
             await trio.sleep(GATEWAY_INTERVAL_S)
 
     # --- fitness ---------------------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ def restarted_core(owner: Director, _standby: Director) -> None:
     """Kill the owner's core, 10 times: its keeper forks another."""
     for _ in range(10):
         signal_all([core_of(owner)], signal.SIGKILL)
-        time.sleep(0.3)
+        time.sleep(0.8)  # more often than twice a second its keeper lets it wait
 
 
 def core_of(director: Director) -> int:
