@@ -23,7 +23,7 @@ import trio
 from hawatch.actions.arp import Wire, host_of
 from hawatch.actions.arp_codec import Told
 from hawatch.actions.gate import Gate
-from hawatch.actions.gate_rules import GateGroup
+from hawatch.actions.gate_rules import GateGroup, Layout
 from hawatch.actions.ipvs_sync import start_sync
 from hawatch.actions.netlink import NETLINK_ROUTE
 from hawatch.actions.notifications import Listener
@@ -110,7 +110,9 @@ class KernelEffects:
         self._wires: dict[str, Wire] = {}
         self._give: Give | None = None
         self._nursery: trio.Nursery | None = None
-        self._gate = Gate.open()
+        bridged = all(is_bridge(one.interface) for vips in self._vips.values() for one in vips)
+        layouts = (Layout.INET, Layout.SPLIT, Layout.BRIDGE) if bridged else (Layout.INET, Layout.SPLIT)
+        self._gate = Gate.open(layouts=layouts)
         self._addresses = Addresses()
         self._gate.install({name: GateGroup(tuple(one.address for one in vips)) for name, vips in self._vips.items()})
 
@@ -399,6 +401,11 @@ class KernelEffects:
         else:
             missing.append(f"no gateway of {', '.join(self._gateways)} answers")
         return score, "; ".join(missing)
+
+
+def is_bridge(interface: str) -> bool:
+    """Tell whether an interface is a bridge: there nftables can hold the gate in its bridge family, too."""
+    return Path(f"/sys/class/net/{interface}/bridge").is_dir()
 
 
 def carrier(interface: str) -> bool:
