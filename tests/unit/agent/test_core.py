@@ -95,7 +95,10 @@ class Agent:
             connection.sendall(b'{"command": "status"}\n')
             text = b""
             while not text.endswith(b"\n"):
-                text += connection.recv(1 << 16)
+                data = connection.recv(1 << 16)
+                if not data:
+                    raise ConnectionResetError("the core died while it answered")
+                text += data
             answer = json.loads(text)
             if "data" not in answer:
                 raise ConnectionRefusedError(answer)
