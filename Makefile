@@ -4,7 +4,7 @@ VENV ?= build/venv
 BIN = $(VENV)/bin
 ON_IPVS = $(BIN)/python -m tests.lab.uml --timeout 1200 --
 
-.PHONY: demo picture test check bench docs packages clean
+.PHONY: demo picture test check bench lab docs packages clean
 
 # Debian's packages that the lab runs as a site would, and the guest kernel for machines without IPVS.
 packages:
@@ -30,6 +30,7 @@ test: packages check
 
 demo: packages $(VENV)/.ready
 	$(ON_IPVS) $(BIN)/python -m tests.lab.demo
+	$(ON_IPVS) $(BIN)/python -m tests.lab.pair.demo
 
 # The picture in README, drawn from what the demo prints now.
 picture: packages $(VENV)/.ready
@@ -37,9 +38,15 @@ picture: packages $(VENV)/.ready
 
 bench: packages $(VENV)/.ready
 	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench.failover
 	$(ON_IPVS) $(BIN)/python -m tests.bench.ipvs
 	$(ON_IPVS) $(BIN)/python -m tests.bench.verdict
 	$(ON_IPVS) $(BIN)/python -m tests.bench.start
+
+# Each row of the failure table, RUNS times, with profiles fast and default.
+RUNS ?= 3
+lab: packages $(VENV)/.ready
+	$(BIN)/python -m tests.bench.failover --all --agent hawatch --runs $(RUNS)
 
 docs: $(VENV)/.ready
 	$(BIN)/mkdocs build --quiet --strict --site-dir build/docs

@@ -16,6 +16,7 @@ from hawatch.actions import arp_codec
 from hawatch.actions.arp_codec import Told
 from hawatch.errors import KernelError
 
+ETH_P_ALL = 0x0003
 FRAME_BYTES = 256
 FRAMES_MAX = 256
 """Frames that one reading takes at most."""
@@ -48,7 +49,6 @@ class Wire:
         self.interface = interface
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         try:
-            self.mac = bytes.fromhex(Path(f"/sys/class/net/{interface}/address").read_text().strip().replace(":", ""))
             self._socket = socket.socket(socket.AF_PACKET, kind, 0)
         except OSError as error:
             raise KernelError(f"{interface}: no packet socket: {error.strerror}", error.errno or 0) from error
@@ -58,7 +58,8 @@ class Wire:
             raw = (ctypes.c_char * len(buffer)).from_buffer(buffer)
             fprog = struct.pack("@HP", len(program) // 8, ctypes.addressof(raw))
             self._socket.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, fprog)
-            self._socket.bind((interface, socket.ntohs(0x0003)))
+            self._socket.bind((interface, ETH_P_ALL))
+            self.mac: bytes = self._socket.getsockname()[4]
         except OSError as error:
             self._socket.close()
             raise KernelError(f"{interface}: no packet socket: {error.strerror}", error.errno or 0) from error

@@ -97,6 +97,11 @@ class HttpOptions(Options):
         return value
 
 
+def _without_port(host: str) -> str:
+    """Return "name" of "name:443", and the address of "[2001:db8::1]:443"."""
+    return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+
+
 def _is_proxy_url(text: str) -> bool:
     try:
         parts = urlsplit(text)
@@ -145,7 +150,7 @@ class HttpProbe(Probe):
 
     def tls_server_name(self) -> str:
         """Return the name to ask for: the TLS option, else the host, else the address."""
-        return self.http.tls.server_name or self.http.host.split(":")[0] or self.target.address
+        return self.http.tls.server_name or _without_port(self.http.host) or self.target.address
 
     def converse(self) -> Conversation:
         """Ask, and read until it is clear what the answer is."""

@@ -1,7 +1,7 @@
 """The http probe in general: HTTP/2, through a proxy, following redirects.
 
-Imported only where a configuration asks for it: httpx and what it brings cost megabytes of memory, and a run about ten
-times what the conversation costs.
+Imported only where a configuration asks for it: httpcore and what it brings cost megabytes of memory, and a run about
+ten times what the conversation costs.
 
 A redirect is followed to https from either scheme, and to http from http. One that names the host that was asked for
 goes to the same server, whatever the name would resolve to: it is that server that is looked at.
@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import ssl
 import time
+from collections.abc import AsyncIterable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import httpcore
 import httpx
 import trio
 
@@ -29,6 +31,14 @@ if TYPE_CHECKING:
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
 LOCATION_LIMIT = 4096
 CAUSES_LIMIT = 20
+FAILURES = (
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.ProxyError,
+    httpcore.TimeoutException,
+    httpcore.UnsupportedProtocol,
+    httpx.InvalidURL,
+)
 STAGES = {
     "connect_tcp.started": "connection",
     "start_tls.started": "TLS handshake",
@@ -59,6 +69,32 @@ class Hop:
             if self.number
             else ""
         )
+
+
+class _Wires(httpcore.AsyncNetworkBackend):
+    """Makes the connections of one request, and closes them: httpcore forgets one that is cancelled in a handshake."""
+
+    def __init__(self) -> None:
+        self._maker = httpcore.TrioBackend()
+        self._made: list[httpcore.AsyncNetworkStream] = []
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Connect as httpcore does."""
+        made = await self._maker.connect_tcp(host, port, timeout, local_address, socket_options)
+        self._made.append(made)
+        return made
+
+    def close(self) -> None:
+        """Close all, without a word."""
+        for made in self._made:
+            made.get_extra_info("socket").close()
 
 
 class General:
@@ -100,15 +136,15 @@ class General:
                 if name.endswith(end):
                     stage = attempt.waiting_for = what + where
 
-        transport = self._transport(hop)
+        wires = _Wires()
         size = 0
         try:
-            response = await transport.handle_async_request(self._request(hop, trace))
+            response = await self._pool(hop, wires).handle_async_request(self._request(hop, trace))
             found = self._look_at_head(hop, response)
             if found is not None:
                 return found
             body = bytearray()
-            assert isinstance(response.stream, httpx.AsyncByteStream)
+            assert isinstance(response.stream, AsyncIterable)
             with trio.CancelScope() as enough:
                 async for chunk in response.stream:
                     body += chunk
@@ -118,44 +154,49 @@ class General:
             if size > self.options.size_limit:
                 raise Fault(f"HTTP body of more than {self.options.size_limit} bytes")
             return self._look_at_body(hop, bytes(body))
-        except (httpx.TransportError, httpx.InvalidURL, OSError) as error:
+        except (*FAILURES, OSError) as error:
             raise Fault(_reason(error, stage, size)) from (_cause(error) or error)
         finally:
-            await transport.aclose()
+            wires.close()
 
-    def _transport(self, hop: Hop) -> httpx.AsyncHTTPTransport:
+    def _pool(self, hop: Hop, wires: _Wires) -> httpcore.AsyncConnectionPool:
         over_tls = hop.url.scheme == "https"
         second = self.options.version == "2"
-        return httpx.AsyncHTTPTransport(
+        return httpcore.AsyncConnectionPool(
             # Clear HTTP/2 has no negotiation: one side must know, and so it is HTTP/2 or nothing.
             http1=over_tls or not second,
             http2=second,
-            verify=tls_context(self.options.tls, check_name=True)
-            if over_tls
-            else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-            proxy=httpx.Proxy(self.options.proxy) if self.options.proxy else None,
-            trust_env=False,
+            ssl_context=tls_context(self.options.tls, check_name=True) if over_tls else None,
+            proxy=httpcore.Proxy(self.options.proxy) if self.options.proxy else None,
+            network_backend=wires,
         )
 
-    def _request(self, hop: Hop, trace: object) -> httpx.Request:
+    def _request(self, hop: Hop, trace: object) -> httpcore.Request:
         headers = self.probe.headers()
         if not hop.ours:  # what is said to this server is not for others: passwords, cookies
             headers = {"User-Agent": "hawatch", "Accept": "*/*", "Connection": "close"}
         if hop.number:
+            headers = {name: text for name, text in headers.items() if name.lower() != "host"}
             headers["Host"] = hop.url.netloc.decode("ascii")
         if self.options.version == "2":
             headers = {name: text for name, text in headers.items() if name.lower() != "connection"}
+        url = httpcore.URL(
+            scheme=hop.connect.raw_scheme,
+            host=hop.connect.raw_host,
+            port=hop.connect.port,
+            target=hop.connect.raw_path,
+        )
         extensions = {"trace": trace, "sni_hostname": self._name(hop)}
-        return httpx.Request(hop.method, hop.connect, headers=headers, extensions=extensions)
+        return httpcore.Request(hop.method, url, headers=list(headers.items()), extensions=extensions)
 
     def _name(self, hop: Hop) -> str:
         return self.probe.tls_server_name() if hop.ours else hop.url.host
 
     # --- what came -------------------------------------------------------------------------------------------
 
-    def _look_at_head(self, hop: Hop, response: httpx.Response) -> Result | Hop | None:
+    def _look_at_head(self, hop: Hop, response: httpcore.Response) -> Result | Hop | None:
         """Return the result or the next hop if the head tells it, else None: look at the body."""
-        status = response.status_code
+        status = response.status
         stream = response.extensions.get("network_stream")
         tls = stream.get_extra_info("ssl_object") if stream is not None else None
         if tls is not None and (
@@ -166,8 +207,9 @@ class General:
         if self.options.version == "2" and version != "HTTP/2":
             raise Fault(f"the server speaks {version}, wanted HTTP/2")
         wanted = status in self.probe.statuses
-        if not wanted and self.options.redirects and status in REDIRECTS and "location" in response.headers:
-            return self._next(hop, status, response.headers["location"])
+        location = next((text for name, text in response.headers if name.lower() == b"location"), None)
+        if not wanted and self.options.redirects and status in REDIRECTS and location is not None:
+            return self._next(hop, status, location.decode("latin-1"))
         if not wanted:
             raise Fault(f"HTTP {status}, wanted {self.probe.wanted_statuses()}")
         return self._look_at_body(hop, b"") if hop.method == "HEAD" else None
@@ -237,8 +279,8 @@ def _reason(error: Exception, stage: str, size: int) -> str:
         return connect_reason(cause)
     if stage.startswith("TLS"):
         return handshake_reason(cause, b"")
-    if isinstance(error, httpx.ProxyError):
+    if isinstance(error, httpcore.ProxyError):
         return f"the proxy refused: {cut(clean(str(error)))}"
-    if isinstance(error, httpx.NetworkError):
+    if isinstance(error, httpcore.NetworkError):
         return broken_reason(cause, f"waiting for {stage}", size)
     return f"not an HTTP answer: {cut(clean(str(error))) or type(error).__name__}"

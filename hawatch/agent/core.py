@@ -53,6 +53,7 @@ from hawatch.agent.messages import (
     WorkerStarted,
 )
 from hawatch.agent.ownership import Ownership, OwnershipSource, own_alone
+from hawatch.agent.priority import run_promptly
 from hawatch.agent.process import notify_service_manager
 from hawatch.agent.settings import Settings, keep_what_needs_restart, load_settings, settings_to_file, wall_ns
 from hawatch.agent.state import AdminState, load_admin, save_admin
@@ -347,6 +348,8 @@ def run_core(
     leash.setblocking(False)
     listener.setblocking(False)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    for problem in run_promptly():
+        print(f"hawatch core: {problem}", file=sys.stderr, flush=True)
 
     async def main() -> None:
         await Core(settings, leash, kernels, legacy).run(listener)

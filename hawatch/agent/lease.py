@@ -77,9 +77,9 @@ class LeasedOwnership:
             try:
                 with trio.CancelScope() as self._scope:
                     await self._run_once(emit, changed)
-            except (KernelError, LocalError, ConfigError) as error:
-                self._problem = str(error)
-                emit([Event("lease_failed", f"nothing can be owned: {error}", Severity.CRITICAL)])
+            except* (KernelError, LocalError, ConfigError) as errors:  # a nursery lets out groups only
+                self._problem = str(_first(errors))
+                emit([Event("lease_failed", f"nothing can be owned: {self._problem}", Severity.CRITICAL)])
                 await trio.sleep(RETRY_S)
 
     async def _run_once(self, emit: Emit, changed: Callable[[], None]) -> None:
@@ -191,3 +191,10 @@ class LeasedOwnership:
             raise RefusedError(answer.text)
         took_ms = answer.took_ns / NS_PER_MS
         return {"text": f"{answer.text} after {took_ms:.1f} ms", "took_ms": round(took_ms, 1)}
+
+
+def _first(error: BaseException) -> BaseException:
+    """Return the first exception of a group, however deep it lies."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

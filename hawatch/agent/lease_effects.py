@@ -11,6 +11,7 @@ the address on an interface of its own and arp_ignore is not set.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,7 +23,7 @@ import trio
 from hawatch.actions.arp import Wire, host_of
 from hawatch.actions.arp_codec import Told
 from hawatch.actions.gate import Gate
-from hawatch.actions.gate_rules import GateGroup
+from hawatch.actions.gate_rules import GateGroup, Layout
 from hawatch.actions.ipvs_sync import start_sync
 from hawatch.actions.netlink import NETLINK_ROUTE
 from hawatch.actions.notifications import Listener
@@ -60,6 +61,8 @@ TELL_CONFLICT_NS = 300 * NS_PER_S
 """The same conflict is told at most so often."""
 REOPEN_S = 2.0
 GATEWAY_INTERVAL_S = 2.0
+GATEWAY_UNANSWERED_MAX = 3
+"""A gateway counts as gone when it has not answered so often in a row: one lost ping moves nothing."""
 GATEWAY_TIMEOUT_S = 1.0
 RECEIVE_BYTES = 2048
 FITNESS_INTERFACES, FITNESS_GATEWAY = 2, 1
@@ -109,7 +112,9 @@ class KernelEffects:
         self._wires: dict[str, Wire] = {}
         self._give: Give | None = None
         self._nursery: trio.Nursery | None = None
-        self._gate = Gate.open()
+        bridged = all(is_bridge(one.interface) for vips in self._vips.values() for one in vips)
+        layouts = (Layout.INET, Layout.SPLIT, Layout.BRIDGE) if bridged else (Layout.INET, Layout.SPLIT)
+        self._gate = Gate.open(layouts=layouts)
         self._addresses = Addresses()
         self._gate.install({name: GateGroup(tuple(one.address for one in vips)) for name, vips in self._vips.items()})
 
@@ -376,8 +381,10 @@ class KernelEffects:
         self._give(GatewayAnswer(group, number, answered))
 
     async def _watch_gateway(self) -> None:
+        unanswered = 0
         while True:
-            self._gateway_answers = await any_answers(self._gateways, GATEWAY_TIMEOUT_S)
+            unanswered = 0 if await any_answers(self._gateways, GATEWAY_TIMEOUT_S) else unanswered + 1
+            self._gateway_answers = unanswered < GATEWAY_UNANSWERED_MAX
             await trio.sleep(GATEWAY_INTERVAL_S)
 
     # --- fitness ---------------------------------------------------------------------------------------------
@@ -398,6 +405,11 @@ class KernelEffects:
         else:
             missing.append(f"no gateway of {', '.join(self._gateways)} answers")
         return score, "; ".join(missing)
+
+
+def is_bridge(interface: str) -> bool:
+    """Tell whether an interface is a bridge: there nftables can hold the gate in its bridge family, too."""
+    return Path(f"/sys/class/net/{interface}/bridge").is_dir()
 
 
 def carrier(interface: str) -> bool:
@@ -426,27 +438,25 @@ async def any_answers(addresses: Iterable[str], timeout_s: float) -> bool:
             if found is not None and found.payload == token and source[0].split("%")[0] in targets:
                 answered.set()
 
-    ends: list[socket.socket] = []
+    ends: dict[socket.AddressFamily, socket.socket] = {}
     try:
+        for family in sorted(set(targets.values())):
+            protocol = socket.IPPROTO_ICMP if family == socket.AF_INET else socket.IPPROTO_ICMPV6
+            kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+            ends[family] = socket.socket(family, kind, protocol)
         with trio.move_on_after(timeout_s):
             async with trio.open_nursery() as nursery:
-                for family in sorted(set(targets.values())):
-                    version = 4 if family == socket.AF_INET else 6
-                    protocol = socket.IPPROTO_ICMP if version == 4 else socket.IPPROTO_ICMPV6
-                    kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-                    end = socket.socket(family, kind, protocol)
-                    ends.append(end)
-                    nursery.start_soon(listen, end, version)
-                    for address in (each for each, its in targets.items() if its == family):
-                        try:
-                            end.sendto(build_echo(version, identifier, 1, token), (address, 0))
-                        except OSError:
-                            continue
+                for family, end in ends.items():
+                    nursery.start_soon(listen, end, 4 if family == socket.AF_INET else 6)
+                for address, its in targets.items():
+                    echo = build_echo(4 if its == socket.AF_INET else 6, identifier, 1, token)
+                    with contextlib.suppress(OSError):
+                        ends[its].sendto(echo, (address, 0))
                 await answered.wait()
                 nursery.cancel_scope.cancel()
     except OSError:
         return False
     finally:
-        for end in ends:
+        for end in ends.values():
             end.close()
     return answered.is_set()

@@ -228,13 +228,15 @@ class Ownership:
             grounds = f"{names} granted the lease"
         else:
             grounds = self.evidence_text or "no other director answers"
+        again = bool(self.adopted_until_ns)
         self.epoch = self.epoch_seen = max(round_.epoch, self.epoch + 1)
         self.adopted_until_ns = 0
         self.owner_since_ns = now_ns
         self.acquisitions += 1
         self.release, self.opened, self.gate_failures = None, False, 0
         self.pinned = self.invited_by_admin or round_.forced
-        self.move(Trigger.WON, f"{grounds}, {self.waiting or 'no lease was out'}: taking over")
+        what = "goes on owning after a restart" if again else f"{self.waiting or 'no lease was out'}: taking over"
+        self.move(Trigger.WON, f"{grounds}, {what}")
         self.invited, self.invited_by_admin, self.defer_until_ns = False, False, -1
         self.free_since_ns = self.probing_since_ns = -1
         self.open_up(now_ns)

@@ -18,6 +18,7 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,6 +58,22 @@ class Cost:
     def each_us(self) -> float:
         """CPU of one check."""
         return self.cpu_us / max(1, self.checks)
+
+
+class Idler(threading.Thread):
+    """Sleeps as the core's lag meter does, and does nothing else: what this machine itself makes late."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.late_ms: list[float] = []
+
+    def run(self) -> None:
+        """Sleep and note for ever."""
+        due_ns = time.monotonic_ns()
+        while True:
+            due_ns += 100_000_000
+            time.sleep(max(0, due_ns - time.monotonic_ns()) / 1e9)
+            self.late_ms.append((time.monotonic_ns() - due_ns) / 1e6)
 
 
 class Side:
@@ -163,8 +180,8 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
-def our_notes(site: Site, sides: tuple[Side, Side]) -> list[str]:
-    """Return what the agent tells of itself after the window: the last minute, its start included."""
+def our_notes(site: Site, idler: Idler) -> list[str]:
+    """Return what the agent tells of itself after the window: of the last minute or two, a start within it included."""
     told = status(site)
     servers = [server for service in told["services"] for server in service["servers"]]  # type: ignore[attr-defined]
     latencies = [float(server["latency_ms"] or 0) for server in servers]
@@ -179,6 +196,8 @@ def our_notes(site: Site, sides: tuple[Side, Side]) -> list[str]:
         f"latency p50 {percentile(latencies, 0.5):.2f} ms, p99 {percentile(latencies, 0.99):.2f} ms",
         f"core's loop lag p50 {lag['p50']} ms, p99.9 {lag['p99_9']} ms, max {lag['max']} ms; "  # type: ignore[index]
         f"PSS of {shares} MB, the keeper the rest",
+        f"a loop that only sleeps: p50 {percentile(idler.late_ms, 0.5):.2f} ms, "
+        f"p99.9 {percentile(idler.late_ms, 0.999):.2f} ms, max {max(idler.late_ms):.2f} ms",
     ]
 
 
@@ -202,13 +221,15 @@ def measure(kind: str, site: Site, seconds: float) -> tuple[Cost, Cost]:
             Side(Cost("hawatch"), processes[0], site.ours, kind),
             Side(Cost(name), processes[1], site.theirs, kind),
         )
+        idler = Idler()
+        idler.start()
         for side in sides:
             side.begin()
         time.sleep(seconds)
         for side in sides:
             side.end()
         ours, theirs = sides[0].cost, sides[1].cost
-        ours.notes += [*our_notes(site, sides), f"start to all up and shown: {started_s:.1f} s"]
+        ours.notes += [*our_notes(site, idler), f"start to all up and shown: {started_s:.1f} s"]
         theirs.notes += their_notes(site, kind)
     finally:
         for process in processes:

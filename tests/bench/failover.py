@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from tests.lab.pair.director import Adapter
-from tests.lab.pair.events import EVENTS, Outcome, run_once
+from tests.lab.pair.events import ALL_EVENTS, EVENTS, Outcome, run_once
 from tests.lab.pair.hawatch import Hawatch
 from tests.lab.pair.keepalived import Keepalived
 from tests.lab.pair.shell import ended_by_signals
@@ -40,7 +40,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.failover", description=__doc__.split("\n")[0])
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--advert", type=float, default=0.3, metavar="SECONDS", help="keepalived's advert interval")
-    parser.add_argument("--event", choices=EVENTS, action="append", help="only this one (may be repeated)")
+    parser.add_argument("--event", choices=ALL_EVENTS, action="append", help="only this one (may be repeated)")
+    parser.add_argument("--all", action="store_true", help="hawatch's whole failure table, not what both agents know")
     parser.add_argument("--agent", default="", help="only agents whose name begins so")
     arguments = parser.parse_args()
     keepalived = Keepalived(arguments.advert)
@@ -50,10 +51,10 @@ def main() -> int:
     adapters = [one for one in adapters if one.name.startswith(arguments.agent)]
     print(HEAD, flush=True)
     with ended_by_signals():
-        for event in arguments.event or EVENTS:
+        for event in arguments.event or (ALL_EVENTS if arguments.all else EVENTS):
             for adapter in adapters:
                 if event not in adapter.lacks:
-                    outcomes = [run_once(adapter, EVENTS[event]) for _ in range(arguments.runs)]
+                    outcomes = [run_once(adapter, ALL_EVENTS[event]) for _ in range(arguments.runs)]
                     print(row(adapter, event, outcomes), flush=True)
     return 0
 

@@ -73,13 +73,16 @@ def count_destinations() -> int:
     return LISTING.read_bytes().count(b"\n  -> ") - 1  # the heading has an arrow, too
 
 
-def wait_complete(process: subprocess.Popen[bytes]) -> None:
-    """Wait until the kernel has the whole table."""
+def wait_complete(process: subprocess.Popen[bytes]) -> float:
+    """Wait until the kernel has the whole table; return the milliseconds since its first destination."""
     deadline = time.monotonic() + LIMIT_S
-    while count_destinations() < SERVICES * SERVERS:
+    first = 0.0
+    while (count := count_destinations()) < SERVICES * SERVERS:
+        first = first or (time.monotonic() if count > 0 else 0.0)
         if time.monotonic() > deadline or process.poll() not in (None, 0):
             raise RuntimeError(f"{process.args} made no complete table: {count_destinations()} destinations")
         time.sleep(POLL_S)
+    return (time.monotonic() - first) * 1000 if first else 0.0
 
 
 def clear() -> None:
@@ -111,6 +114,13 @@ def filled_ms(command: list[str]) -> float:
         with running(command) as process:
             wait_complete(process)
             return (time.monotonic() - began) * 1000
+
+
+def filling_ms(command: list[str]) -> float:
+    """Return how long the kernel's table grew: a start without what a program needs to be there at all."""
+    clear()
+    with running(command) as process:
+        return wait_complete(process)
 
 
 def median_ms(measure: Callable[[], float]) -> float:
@@ -198,6 +208,8 @@ def main() -> int:
             line(f"keepalived, {words}", median_ms(lambda command=keepalived: filled_ms(command)), table_ms)
             command = agent_command(folder / f"{kind}.toml", folder)
             line(f"hawatch, {words}", median_ms(lambda command=command: filled_ms(command)), table_ms)
+        command = agent_command(folder / "plain.toml", folder)
+        line("hawatch, first to last destination", median_ms(lambda: filling_ms(command)), table_ms)
         answered, ready, back = zip(*(restart(folder) for _ in range(RUNS)), strict=True)
         line("hawatch restarted on the table: answers ctl", statistics.median(answered), table_ms)
         line("hawatch restarted: all servers known", statistics.median(ready), table_ms)

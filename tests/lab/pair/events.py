@@ -5,6 +5,7 @@ The directors serve the VIP's web page themselves, so that a run measures the mo
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 from tests.lab.pair.arp import answers, read_seen, two_owners
 from tests.lab.pair.director import Adapter, Director, wait_owner
 from tests.lab.pair.namespaces import Node
-from tests.lab.pair.shell import LabError, now_ns, wait_until
+from tests.lab.pair.shell import LabError, now_ns, signal_all, wait_until
 from tests.lab.pair.site import VIP, Site, mac_of, site
 from tests.lab.pair.traffic import Traffic, outage_ms, stream
 
@@ -24,7 +25,8 @@ ASK_EVERY_MS = 20
 SETTLE_S = 1.0
 OBSERVE_S = 6.0
 """How long after the event a run looks on; the longest freeze ends before."""
-FREEZE_S = 4.0
+FREEZE_S = 2.0
+WITNESS_ADDRESSES = ("10.99.0.3", "192.168.1.1")
 NGINX = """
 daemon off; worker_processes 1; pid {home}/nginx.pid; error_log {home}/nginx.log;
 events {{ worker_connections 512; }}
@@ -77,17 +79,78 @@ def heartbeats_cut(owner: Director, standby: Director) -> None:
     standby.cut_from(links_of(owner))
 
 
+def restarted_core(owner: Director, _standby: Director) -> None:
+    """Kill the owner's core, 10 times: its keeper forks another."""
+    for _ in range(10):
+        signal_all([core_of(owner)], signal.SIGKILL)
+        time.sleep(0.8)  # more often than twice a second its keeper lets it wait
+
+
+def core_of(director: Director) -> int:
+    """Return the process that decides, once it is there."""
+    found: list[int] = []
+
+    def there() -> bool:
+        found[:] = [pid for pid in director.pids() if Path(f"/proc/{pid}/comm").read_text("ascii") == "hawatch:core\n"]
+        return bool(found)
+
+    wait_until(there, "the agent has a core", limit_s=5)
+    return found[0]
+
+
+def witness_cut_off(owner: Director, standby: Director) -> None:
+    """Cut the witness off for a while."""
+    for director in (owner, standby):
+        director.cut_from(WITNESS_ADDRESSES)
+    time.sleep(1.5)
+    for director in (owner, standby):
+        director.heal()
+
+
 EVENTS: dict[str, Event] = {
     "clean stop": lambda owner, _standby: owner.stop(),
     "agent killed": lambda owner, _standby: owner.kill(),
     f"agent frozen {FREEZE_S:g} s": frozen,
     "power cut": lambda owner, _standby: owner.power_off(),
     "heartbeats cut": heartbeats_cut,
+    "owner deaf": lambda owner, _standby: owner.deafen(),
+}
+"""What any agent of a pair must live with; the benchmark compares by these."""
+OWN_EVENTS: dict[str, Event] = {
     "switchover": lambda owner, standby: owner.adapter.switchover(owner, standby),
     "agent restarted": restarted,
+    "core killed 10 times": restarted_core,
+    "witness cut off": witness_cut_off,
+    "standby dies": lambda _owner, standby: standby.power_off(),
     "rules flushed": lambda owner, _standby: owner.node.run("nft", "flush", "ruleset") and None,
     "VIP removed": lambda owner, _standby: owner.node.ip(f"address del {VIP}/32 dev eth0"),
-    "owner deaf": lambda owner, _standby: owner.deafen(),
+}
+ALL_EVENTS = {**EVENTS, **OWN_EVENTS}
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What a row of the failure table promises: so many leases and milliseconds of silence, and who owns then."""
+
+    owner: str
+    leases: float
+    extra_ms: float
+
+
+BOUNDS_MS = {
+    "clean stop": Bound("lvs2", 0, 50),
+    "agent killed": Bound("lvs2", 1, 60),
+    f"agent frozen {FREEZE_S:g} s": Bound("lvs2", 1, 60),
+    "power cut": Bound("lvs2", 1, 60),
+    "heartbeats cut": Bound("lvs1", 0, 0),
+    "owner deaf": Bound("lvs2", 2, 0),
+    "switchover": Bound("lvs2", 0, 50),
+    "agent restarted": Bound("lvs1", 1, 60),
+    "core killed 10 times": Bound("lvs1", 0, 0),
+    "witness cut off": Bound("lvs1", 0, 0),
+    "standby dies": Bound("lvs1", 0, 0),
+    "rules flushed": Bound("lvs1", 0, 0),
+    "VIP removed": Bound("lvs1", 0, 1000),
 }
 
 

@@ -40,7 +40,7 @@ class Keepalived:
     """Runs keepalived with files of its own, so that several run on one machine."""
 
     name = "keepalived"
-    lacks = frozenset({"switchover", "rules flushed"})
+    lacks = frozenset({"switchover", "rules flushed", "witness cut off", "core killed 10 times"})
 
     def __init__(self, advert_s: float = 0.3) -> None:
         self.advert_s = advert_s

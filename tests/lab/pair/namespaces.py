@@ -36,6 +36,13 @@ class Link:
     bridge: str
     addresses: tuple[str, ...]
     mac: str
+    bridged: bool = False
+    """It is a bridge of its own over the cable: a kernel may have nftables for bridges only."""
+
+    @property
+    def peer(self) -> str:
+        """Return the name of the cable's end here."""
+        return f"{self.name}p" if self.bridged else self.name
 
 
 @dataclass(slots=True)
@@ -79,7 +86,7 @@ class Node:
         """Start a program here in a session of its own; its words go to `log`."""
         target = open(log, "ab") if isinstance(log, Path) else log  # noqa: SIM115 (closed below)
         try:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 self.argv(argv),
                 stdin=subprocess.DEVNULL,
                 stdout=target if target is not None else subprocess.DEVNULL,
@@ -87,6 +94,8 @@ class Node:
                 start_new_session=True,
                 **options,  # type: ignore[call-overload]
             )
+            self.lab.processes.append(process)
+            return process  # type: ignore[no-any-return]
         finally:
             if isinstance(log, Path) and target is not None:
                 target.close()
@@ -103,7 +112,7 @@ class Node:
             port = self.port(link)
             run(
                 ["ip", "-n", switch, "-batch", "-"],
-                stdin=f"link add {port} type veth peer name {link.name} address {link.mac} netns {self.namespace}\n"
+                stdin=f"link add {port} type veth peer name {link.peer} address {link.mac} netns {self.namespace}\n"
                 f"link set {port} master {link.bridge} up\n",
             )
         settings = {
@@ -116,6 +125,9 @@ class Node:
         self.sysctl(settings)
         lines = ["link set lo up"]
         for link in self.links:
+            if link.bridged:
+                lines.append(f"link add {link.name} address {link.mac} type bridge mcast_snooping 0")
+                lines += [f"link set {link.peer} master {link.name}", f"link set {link.peer} up"]
             lines += [f"address add {address} dev {link.name}" + nodad(address) for address in link.addresses]
             lines.append(f"link set {link.name} up")
         self.ip(*lines, *self.extra)

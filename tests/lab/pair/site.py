@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tests.lab.pair.namespaces import Lab, Link, Node
@@ -102,7 +103,7 @@ class Site:
         node.ip(f"address replace {VIP}/32 dev eth0", f"address replace {VIP6}/128 dev eth0 nodad")
 
     def _director(self, name: str) -> Node:
-        links = [lan(name), heartbeat(name)]
+        links = [replace(lan(name), bridged=has_ipvs()), heartbeat(name)]
         if self.masquerade:
             own = DIRECTOR_INNER
             links.append(Link("eth2", INNER, (f"10.1.0.{own}/24", f"fd01::{own}/64"), f"02:00:00:00:01:{own:02x}"))

@@ -95,7 +95,10 @@ class Agent:
             connection.sendall(b'{"command": "status"}\n')
             text = b""
             while not text.endswith(b"\n"):
-                text += connection.recv(1 << 16)
+                data = connection.recv(1 << 16)
+                if not data:
+                    raise ConnectionResetError("the core died while it answered")
+                text += data
             answer = json.loads(text)
             if "data" not in answer:
                 raise ConnectionRefusedError(answer)
@@ -370,16 +373,20 @@ def test_events_come_back_after_a_restart_and_are_followed(agent: Agent) -> None
     assert names == agent.event_names()
     assert names.count("agent_started") == 2
     follower = subprocess.Popen(
-        [*CTL, agent.directory / "run", "events", "--follow", "-n", "1"],
+        # A test run in the background of a shell ignores ctrl-C, and with it whatever it starts.
+        ["env", "--default-signal=INT", *CTL, agent.directory / "run", "events", "--follow", "-n", "1"],
         cwd=ROOT, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     with follower:
-        assert follower.stdout is not None
-        assert "agent_started" in follower.stdout.readline()
-        agent.ctl("drain", "web", "all")
-        assert "server_drained" in follower.stdout.readline()
-        follower.send_signal(signal.SIGINT)
-        assert follower.wait(PATIENCE_S) == 0
+        try:
+            assert follower.stdout is not None
+            assert "agent_started" in follower.stdout.readline()
+            agent.ctl("drain", "web", "all")
+            assert "server_drained" in follower.stdout.readline()
+            follower.send_signal(signal.SIGINT)
+            assert follower.wait(PATIENCE_S) == 0
+        finally:
+            follower.kill()
 
 
 def test_a_state_that_cannot_be_written_refuses_the_command(agent: Agent) -> None:

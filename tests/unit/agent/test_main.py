@@ -123,11 +123,11 @@ def test_optimised_python_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_directors_are_refused_rather_than_both_owning(tmp_path: Path) -> None:
+def test_a_key_file_without_keys_is_told_before_anything_is_touched(tmp_path: Path) -> None:
     cluster = f'[cluster]\nquorum = "none"\nkey_file = "{tmp_path}/key"\n'
     nodes = "".join(f'[[director]]\nname = "lvs{n}"\nlinks = ["10.99.0.{n}"]\n' for n in (1, 2))
     group = '[[group]]\nname = "web"\nprefer = "lvs1"\naddresses = [{ address = "192.0.2.1/32", interface = "eth0" }]\n'
     (tmp_path / "key").touch(mode=0o600)
     done = run(tmp_path, cluster + nodes + group)
     assert done.returncode == 2
-    assert "runs a single director" in done.stderr
+    assert "no key in it; `hawatch keygen` makes one" in done.stderr

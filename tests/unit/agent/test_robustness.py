@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.agent.test_core import PATIENCE_S, ROOT, Agent, Server
+from tests.unit.agent.test_core import PATIENCE_S, ROOT, Agent, Server, ended
 
 pytestmark = pytest.mark.slow
 RELOADS, WARM_UP_RELOADS = 1000, 100
@@ -363,6 +363,33 @@ def test_signals_that_end_it_once_or_twice(agent: Agent, number: signal.Signals)
     assert agent.process.wait(PATIENCE_S) == 0
     assert agent.event_names().count("agent_stopped") == 1
     assert agent.table() == {one.name: 1 for one in agent.servers}
+
+
+def test_a_core_that_is_stopped_is_replaced(agent: Agent) -> None:
+    changes, before = agent.kernel.changes(), agent.event_names()
+    os.kill(agent.worker("core")["pid"], signal.SIGSTOP)
+    agent.wait(lambda: "worker_lost" in agent.event_names())
+    agent.wait_up()
+    assert agent.worker("core")["restarts"] == 1
+    lost = next(record for record in agent.events() if record.name == "worker_lost")
+    assert "no answer" in lost.reason or "has not answered" in lost.reason
+    assert [name for name in agent.event_names()[len(before) :] if name.startswith(("server", "service"))] == []
+    assert agent.kernel.changes() == changes
+    works(agent)
+
+
+def test_a_keeper_that_is_killed_takes_its_children_along_and_leaves_the_table(agent: Agent) -> None:
+    changes = agent.kernel.changes()
+    pids = [agent.worker(name)["pid"] for name in ("core", "prober")]
+    agent.process.kill()
+    agent.process.wait()
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            ended(pid)
+    agent.start()  # nobody holds the locks, and the ctl socket that was left is replaced
+    agent.wait_up()
+    assert agent.kernel.changes() == changes
+    works(agent)
 
 
 def test_somebody_who_changes_our_services_all_the_time_is_not_raced(agent: Agent) -> None:

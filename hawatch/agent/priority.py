@@ -1,0 +1,48 @@
+"""How the core keeps running on a machine that is busy or short of memory: real-time turns, and pages that stay.
+
+The priority is low among real-time ones, and the kernel keeps a share of each second for everybody else (5 % if nobody
+changed it), so that a core gone mad can still be killed. Threads of the core inherit the priority: one that held the
+interpreter's lock and had no turn would hold up the core itself.
+
+Pages are locked as they are touched and not before, so that what is shared with the other processes stays shared.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+
+from hawatch.agent.process import Capability, permitted_capabilities
+
+PRIORITY = 5
+"""Of 1 to 99; the kernel's own threads that matter to us run at 50."""
+MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT = 1, 2, 4
+"""linux/mman.h"""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def run_promptly() -> list[str]:
+    """Have this thread, and those that it will start, run before ordinary ones; return what was refused, and why."""
+    return [problem for problem in (_take_turns(), _lock_memory()) if problem]
+
+
+def _take_turns() -> str:
+    try:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(PRIORITY))
+    except OSError as error:
+        return f"the core runs without real-time priority ({error.strerror}): a busy machine makes it late"
+    return ""
+
+
+def _lock_memory() -> str:
+    """Lock it if there is no limit: with one, memory that is asked for later would be refused instead."""
+    unlimited = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY
+    if not unlimited and Capability.IPC_LOCK not in permitted_capabilities():
+        reason = "RLIMIT_MEMLOCK is limited"
+    elif _libc.mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) != 0:
+        reason = os.strerror(ctypes.get_errno())
+    else:
+        return ""
+    return f"the core's memory is not locked ({reason}): a machine that swaps makes it late"

@@ -1,0 +1,250 @@
+"""One seed's life: a site boots, is mistreated, recovers, and loses its owner once in a way that is measured."""
+
+from __future__ import annotations
+
+import random
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from hawatch.cluster.effects import AdminAction
+from hawatch.cluster.node import Node
+from hawatch.cluster.parameters import PROFILES
+from hawatch.model import NS_PER_MS
+from tests.sim.faults import Chaos
+from tests.sim.machine import Machine
+from tests.sim.world import Rules, Setting, World
+
+ROUNDS = 3
+FAULTS_LEASES = 40
+"""Leases' time of faults in each round."""
+RECOVERY_LEASES = 3
+"""A fit director owns within so many leases after faults end, and the preferred one too unless told otherwise."""
+SHAPES = ((2, 1, 2), (2, 1, 2), (2, 1, 1), (2, 1, 1), (2, 3, 1), (3, 0, 2), (3, 2, 1))
+"""Directors, witnesses, links."""
+
+
+@dataclass
+class Outcome:
+    """What a seed came to."""
+
+    seed: int
+    profile: str
+    simulated_ns: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    acquisitions: int = 0
+    overlaps: list[str] = field(default_factory=list)
+    stuck: list[str] = field(default_factory=list)
+    """Faults ended and nobody, or the wrong one, owned in time; or an owner without power was followed too late."""
+    crashes: list[str] = field(default_factory=list)
+    takeovers_ns: list[int] = field(default_factory=list)
+    switchovers_ns: list[int] = field(default_factory=list)
+    events: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+
+    def failed(self) -> bool:
+        """Return whether the site broke its promise."""
+        return bool(self.overlaps or self.stuck or self.crashes)
+
+
+def setting_of(seed: int, profile: str, rate_ppm: int | None = None) -> Setting:
+    """Return the site that a seed stands for."""
+    chance = random.Random(f"{seed} setting")
+    directors, witnesses, links = chance.choice(SHAPES)
+    groups = ("web",) if chance.random() < 0.7 else ("web", "mail")
+    parameters = PROFILES[profile]
+    if rate_ppm is not None:
+        parameters = replace(parameters, rho_ppm=rate_ppm)
+    return Setting(parameters, directors, witnesses, links, groups, parameters.rho_ppm)
+
+
+class Episode:
+    """The course of one seed."""
+
+    def __init__(self, seed: int, profile: str, setting: Setting, rules: Rules | None, *, trace: bool = False) -> None:
+        self.world = World(seed, setting, rules, trace=trace)
+        self.chaos = Chaos(self.world, seed)
+        self.chance = random.Random(f"{seed} episode")
+        self.outcome = Outcome(seed, profile)
+        self.lease_ns = setting.parameters.lease_ns
+        self.parameters = setting.parameters
+
+    def run(self, rounds: int = ROUNDS, *, until_overlap: bool = False) -> Outcome:
+        """Live through all rounds; stop at the first broken promise."""
+        outcome, world = self.outcome, self.world
+        try:
+            for machine in world.machines.values():
+                world.later(self.chance.randint(0, self.lease_ns), lambda each=machine: each.agent or each.start())
+            world.run(self.lease_ns)
+            for _ in range(rounds):
+                if not self.round(until_overlap=until_overlap):
+                    break
+        except Exception:
+            world.note("CRASH")
+            outcome.crashes.append(traceback.format_exc(limit=-4))
+        outcome.simulated_ns, outcome.faults = world.now_ns, self.chaos.counts
+        outcome.acquisitions, outcome.events = world.tally.openings, world.events
+        outcome.overlaps = [
+            f"at {each.at_ns / 1e9:.6f} s {' and '.join(each.machines)} own {each.group} for up to {each.for_ns / 1e6:.3f} ms"
+            for each in world.tally.overlaps
+        ]
+        outcome.notes = world.notes or []
+        return outcome
+
+    def round(self, *, until_overlap: bool) -> bool:
+        """Mistreat, recover, measure; return whether to go on."""
+        world, chaos = self.world, self.chaos
+        chaos.choose()
+        chaos.begin()
+        world.run_until(lambda: bool(world.tally.overlaps), FAULTS_LEASES * self.lease_ns)
+        chaos.end()
+        if world.tally.overlaps or (until_overlap and not world.tally.overlaps and self.mutant_goes_on()):
+            return not world.tally.overlaps
+        if not self.recover():
+            return False
+        world.run(int(self.lease_ns * self.chance.uniform(1, 3)))
+        return self.lose_owner() and self.recover() and self.switch_over()
+
+    def mutant_goes_on(self) -> bool:
+        """Let a mutant's site settle without asking more of it."""
+        self.world.run(2 * self.lease_ns)
+        return True
+
+    # --- recovery --------------------------------------------------------------------------------------------
+
+    def grace_ns(self, group: str) -> int:
+        """Return how much longer than usual the preferred director may take: what it was told to wait for."""
+        grace_ns = 0
+        for machine in self.world.directors:
+            node = machine.agent
+            if isinstance(node, Node):
+                now_ns, ownership = machine.now(), node.groups[group]
+                broken_ns = max(0, max(node.site.gate_broken_until_ns, node.site.clash_until_ns) - now_ns)
+                backed_off_ns = (self.lease_ns << ownership.hold_down.doublings) - self.lease_ns
+                grace_ns = max(grace_ns, broken_ns + backed_off_ns)
+        return grace_ns * 102 // 100
+
+    def pinned(self, group: str) -> bool:
+        """Return whether an administrator chose the group's owner."""
+        nodes = [machine.agent for machine in self.world.directors]
+        return any(isinstance(node, Node) and node.groups[group].pinned for node in nodes)
+
+    def recover(self) -> bool:
+        """Wait until everything is as it should be; return whether it came to that in time."""
+        limit_ns = RECOVERY_LEASES * self.lease_ns
+        for settings in self.world.settings:
+            group, prefer = settings.name, settings.prefer
+            if self.missed(lambda group=group: bool(self.world.serving(group)), limit_ns + self.grace_ns(group)):
+                self.outcome.stuck.append(
+                    f"nobody owns {group} {RECOVERY_LEASES} leases after the last fault: {self.states(group)}"
+                )
+                return False
+            as_preferred = lambda group=group, prefer=prefer: (  # noqa: E731
+                self.world.serving(group) == [prefer] or (self.pinned(group) and bool(self.world.serving(group)))
+            )
+            if self.missed(as_preferred, limit_ns + self.grace_ns(group)):
+                self.outcome.stuck.append(
+                    f"{prefer} does not own {group} {RECOVERY_LEASES} leases after the last fault: {self.states(group)}"
+                )
+                return False
+        return not self.world.tally.overlaps
+
+    def missed(self, condition: Callable[[], bool], limit_ns: int) -> bool:
+        """Wait for a condition; return whether it did not come."""
+        self.world.run_until(condition, limit_ns)
+        return not condition()
+
+    def states(self, group: str) -> str:
+        """Describe where everybody stands."""
+        return "; ".join(
+            f"{machine.name} {machine.agent.groups[group].state.name}: {machine.agent.groups[group].reason}"
+            for machine in self.world.directors
+            if isinstance(machine.agent, Node)
+        )
+
+    # --- what is measured --------------------------------------------------------------------------------------
+
+    def lose_owner(self) -> bool:
+        """Take the owner of the first group away, and measure until another one serves."""
+        world, group = self.world, self.world.groups[0]
+        world.run(self.chance.randint(0, self.parameters.heartbeat_ns))
+        serving = world.serving(group)
+        if len(serving) != 1:
+            return True
+        victim = world.machines[serving[0]]
+        kind = self.chance.choice((self.by_power, self.by_kill, self.by_freeze, self.by_cut))
+        world.note(f"measure: the owner {victim.name} is lost, {kind.__name__}")
+        kind(victim)
+        condition = lambda: any(name != victim.name for name in world.serving(group))  # noqa: E731
+        limit_ns = 3 * self.lease_ns
+        took_ns = world.run_until(condition, limit_ns)
+        if not condition():
+            self.outcome.stuck.append(f"nobody followed {victim.name} ({kind.__name__}): {self.states(group)}")
+            return False
+        self.outcome.takeovers_ns.append(took_ns)
+        bound_ns = self.lease_ns * 101 // 100 + 60 * NS_PER_MS
+        if took_ns > bound_ns:
+            self.outcome.stuck.append(
+                f"{victim.name} ({kind.__name__}) was followed after {took_ns / 1e6:.1f} ms, more than {bound_ns / 1e6:.1f}"
+            )
+        world.run(int(self.lease_ns * self.chance.uniform(0, 2)))
+        self.chaos.end()
+        return not self.outcome.stuck
+
+    def by_power(self, machine: Machine) -> None:
+        """Switch it off."""
+        machine.lose_power()
+
+    def by_kill(self, machine: Machine) -> None:
+        """End its process."""
+        machine.kill()
+
+    def by_freeze(self, machine: Machine) -> None:
+        """Stop its process."""
+        machine.freeze(100 * self.lease_ns)
+
+    def by_cut(self, machine: Machine) -> None:
+        """Cut it from all."""
+        others = [name for name in self.world.machines if name != machine.name]
+        links = range(self.world.setting.links)
+        self.world.network.cut(
+            [
+                way
+                for other in others
+                for link in links
+                for way in ((machine.name, other, link), (other, machine.name, link))
+            ]
+        )
+
+    def switch_over(self) -> bool:
+        """Let an administrator move the first group, and measure how long nobody answers."""
+        world, group = self.world, self.world.groups[0]
+        world.run(2 * self.lease_ns)
+        serving = world.serving(group)
+        if len(serving) != 1:
+            return True
+        target = next(machine for machine in world.directors if machine.name != serving[0])
+        world.admin(target, AdminAction.SWITCHOVER, group, target.name)
+        world.run_until(lambda: not world.serving(group), self.lease_ns)
+        silent_ns = world.run_until(lambda: target.serves(group), 2 * self.lease_ns)
+        if not target.serves(group):
+            self.outcome.stuck.append(f"switchover to {target.name} did not happen: {self.states(group)}")
+            return False
+        self.outcome.switchovers_ns.append(silent_ns)
+        return not world.tally.overlaps
+
+
+def live(
+    seed: int,
+    profile: str,
+    rules: Rules | None = None,
+    *,
+    trace: bool = False,
+    rate_ppm: int | None = None,
+    until_overlap: bool = False,
+) -> Outcome:
+    """Run one seed."""
+    return Episode(seed, profile, setting_of(seed, profile, rate_ppm), rules, trace=trace).run(
+        until_overlap=until_overlap
+    )

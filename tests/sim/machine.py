@@ -1,0 +1,334 @@
+"""A machine: a clock, gates in its kernel, and an agent that may be frozen, killed or stopped between two commands.
+
+Commands are carried out in order. Those on the kernel go through one queue, one after the other, each of which takes
+effect and is confirmed some time later; the rest is done at once. A trap freezes or kills the agent just before or
+just after its next command of a kind: those are the instants at which a lease is won or lost.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from hawatch.cluster.effects import (
+    Activate,
+    AddAddresses,
+    Answer,
+    Arm,
+    CloseGate,
+    Command,
+    DatagramReceived,
+    Emit,
+    GateArmed,
+    GateClosed,
+    GateFailed,
+    GateLost,
+    GateOpened,
+    NodeEvent,
+    RememberGiveaway,
+    RemoveAddresses,
+    Send,
+    SetTimer,
+    Stopped,
+    Tick,
+)
+from hawatch.model import NS_PER_MS
+from tests.sim.kernel import Clock
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+SOCKET_DATAGRAMS = 300
+"""What a socket's buffer holds of small datagrams; more are lost."""
+ON_KERNEL = (Arm, Activate, CloseGate, AddAddresses, RemoveAddresses)
+IN_FLIGHT_MS_MAX = 8
+"""A kernel's timer is late by this at most: less than the smallest guard."""
+
+
+class Agent(Protocol):
+    """What runs on a machine: a node of the cluster, or a stand-in for it."""
+
+    def start(self, now_ns: int) -> list[Command]:
+        """Return the first commands."""
+        ...
+
+    def handle(self, event: NodeEvent, now_ns: int) -> list[Command]:
+        """Return the commands that follow from an event."""
+        ...
+
+
+@dataclass
+class Trap:
+    """Do something to the agent at its next command of a kind."""
+
+    kind: type
+    after: bool
+    spring: Callable[[], None]
+
+
+class Machine:
+    """See the module's text."""
+
+    def __init__(self, world: World, name: str, index: int, *, witness: bool) -> None:
+        self.world, self.name, self.index, self.witness = world, name, index, witness
+        self.chance = random.Random(f"{world.seed} {name}")
+        self.agent: Agent | None = None
+        self.powered = False
+        self.life = 0
+        self.boot = 1000
+        self.thaw_ns = 0
+        """Frozen until then; in true time."""
+        self.paused = False
+        self.fitness = 1000
+        self.clock = Clock(world.now_ns, 10**12 * (index + 1), 0)
+        self.gates = {group: world.gate() for group in world.groups}
+        self.addresses: dict[str, bool] = dict.fromkeys(world.groups, False)
+        self.trap: Trap | None = None
+        self.kernel_ns = (20_000, NS_PER_MS // 2)
+        """How long the kernel takes for a command."""
+        self.kernel_refuses = 0.0
+        self.eager_close = False
+        """A mutant: it says that the gate is closed before it is."""
+        self.answers: dict[int, Answer] = {}
+        self.clear()
+
+    # --- life and death ------------------------------------------------------------------------------------
+
+    def clear(self) -> None:
+        """Forget what only the agent's process had."""
+        self.life += 1
+        self.agent = None
+        self.timer_ns = -1
+        self.thaw_ns = 0
+        self.inbox: dict[str, deque[NodeEvent]] = {source: deque() for source in ("socket", "kernel", "timer", "shell")}
+        self.commands: deque[Command] = deque()
+        self.queue: deque[Command] = deque()
+        self.in_kernel: Command | None = None
+        self.trap = None
+
+    def now(self) -> int:
+        """Return what this machine's clock shows."""
+        return self.clock.local(self.world.now_ns)
+
+    def up(self) -> bool:
+        """Return whether the agent runs and is not frozen."""
+        return self.agent is not None and self.world.now_ns >= self.thaw_ns
+
+    def kill(self) -> None:
+        """End the agent's process; the gates go on. A command that the kernel has already may still take effect."""
+        in_kernel = self.in_kernel
+        self.clear()
+        if in_kernel is not None and self.chance.random() < 0.5:
+            self.take_effect(in_kernel)
+
+    def lose_power(self) -> None:
+        """End everything."""
+        self.clear()
+        self.powered = False
+        self.gates = {group: self.world.gate() for group in self.world.groups}
+        self.addresses = dict.fromkeys(self.world.groups, False)
+
+    def power_up(self) -> None:
+        """Be a machine that has just booted; its clock begins anew."""
+        self.powered = True
+        self.clock = Clock(self.world.now_ns, self.chance.randint(10**9, 10**10), self.world.rate(self.chance))
+
+    def start(self, *, back: bool = False) -> None:
+        """Start the agent, after a boot, a kill or an orderly end; `back`: with a boot number from the past."""
+        assert self.agent is None
+        if not self.powered:
+            self.power_up()
+        self.boot += -5 if back else 1
+        adopted = {
+            group: slot
+            for group, gate in self.gates.items()
+            if (slot := gate.slot_in_use(self.now())) is not None
+        }  # fmt: skip
+        self.agent = self.world.make_agent(self, adopted)
+        self.commands.extend(self.agent.start(self.now()))
+        if not self.witness:
+            self.inbox["shell"].append(self.world.fitness_event(self.fitness))
+        self.go_on()
+        if back:
+            self.boot += 10
+
+    def freeze(self, duration_ns: int) -> None:
+        """Stop the process; what comes in meanwhile waits."""
+        if self.agent is None:
+            return
+        self.thaw_ns = max(self.thaw_ns, self.world.now_ns + duration_ns)
+        life = self.life
+        self.world.later(self.thaw_ns - self.world.now_ns, lambda: self.life == life and self.go_on())
+
+    def retune(self, ppm: int) -> None:
+        """Let the clock run at another rate."""
+        self.clock.retune(self.world.now_ns, ppm)
+        if self.timer_ns >= 0:
+            self.set_timer(self.timer_ns)
+
+    # --- the agent -----------------------------------------------------------------------------------------
+
+    def give(self, source: str, event: NodeEvent) -> None:
+        """Put an event where the agent finds it."""
+        if self.agent is None or (source == "socket" and len(self.inbox[source]) >= SOCKET_DATAGRAMS):
+            return
+        self.inbox[source].append(event)
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Let the agent work until nothing is left to do or it is stopped."""
+        life = self.life
+        while self.life == life and self.up():
+            if self.commands:
+                self.carry_out()
+                continue
+            waiting = [source for source, events in self.inbox.items() if events]
+            if not waiting:
+                break
+            source = waiting[0] if len(waiting) == 1 else self.chance.choice(waiting)
+            assert self.agent is not None
+            self.commands.extend(self.agent.handle(self.inbox[source].popleft(), self.now()))
+
+    def carry_out(self) -> None:
+        """Carry out the next command, unless a trap springs first."""
+        command, trap = self.commands[0], self.trap
+        sprung = trap is not None and type(command) is trap.kind
+        if trap is not None and sprung:
+            self.trap = None
+            if not trap.after:
+                trap.spring()
+                return
+        self.commands.popleft()
+        self.do(command)
+        if trap is not None and sprung:
+            trap.spring()
+
+    def do(self, command: Command) -> None:
+        """Carry out one command."""
+        match command:
+            case Send(link=link, address=address, data=data):
+                self.world.network.send(self.name, link, address, data)
+            case SetTimer(at_ns=at_ns):
+                self.set_timer(at_ns)
+            case Emit(event=event):
+                self.world.note(f"{self.name} {event.name}: {event.reason}")
+                self.world.events[event.name] += 1
+            case Answer(request=request):
+                self.answers[request] = command
+                self.world.note(f"{self.name} answers {command.done}: {command.text}")
+            case RememberGiveaway(paused=paused):
+                self.paused = paused
+            case Stopped():
+                self.world.note(f"{self.name} stopped in order")
+                self.clear()
+            case Arm() | Activate() | CloseGate() | AddAddresses() | RemoveAddresses():
+                self.queue.append(command)
+                self.feed_kernel()
+            case _:
+                pass
+
+    def set_timer(self, at_ns: int) -> None:
+        """Wake the agent when its clock shows `at_ns`, or a little later."""
+        self.timer_ns = at_ns
+        life, clock = self.life, self.clock
+        due_ns = max(self.world.now_ns, clock.true(at_ns)) + self.chance.randint(1_000, 300_000)
+
+        def ring() -> None:
+            if self.life == life and self.timer_ns == at_ns and self.now() >= at_ns:
+                self.timer_ns = -1
+                self.give("timer", Tick())
+
+        self.world.later(due_ns - self.world.now_ns, ring)
+
+    # --- the kernel ----------------------------------------------------------------------------------------
+
+    def feed_kernel(self) -> None:
+        """Begin the next command on the kernel."""
+        if self.in_kernel is not None or not self.queue:
+            return
+        self.in_kernel = self.queue.popleft()
+        if self.eager_close and isinstance(self.in_kernel, CloseGate):
+            self.confirm(self.in_kernel)
+        self.after(self.chance.randint(*self.kernel_ns), self.kernel_works)
+
+    def after(self, delay_ns: int, what: Callable[[], None]) -> None:
+        """Do something later, unless this process is dead by then."""
+        life = self.life
+        self.world.later(delay_ns, lambda: self.life == life and what())
+
+    def kernel_works(self) -> None:
+        """Let the command take effect; a frozen thread may have been stopped before it asked the kernel."""
+        if not self.up() and self.chance.random() < 0.5:
+            self.after(self.thaw_ns - self.world.now_ns, self.kernel_works)
+            return
+        command = self.in_kernel
+        assert command is not None
+        if self.chance.random() < self.kernel_refuses and isinstance(command, Arm | Activate | CloseGate):
+            refusal: NodeEvent = GateFailed(command.group, "device or resource busy")
+            self.after(self.chance.randint(*self.kernel_ns), lambda: self.kernel_done(refusal))
+            return
+        self.take_effect(command)
+        self.after(self.chance.randint(*self.kernel_ns), lambda: self.kernel_done(None))
+
+    def take_effect(self, command: Command) -> None:
+        """Change the kernel, and look at once whether two gates are open."""
+        now_ns, late_ns = self.now(), self.chance.randint(0, IN_FLIGHT_MS_MAX) * NS_PER_MS
+        match command:
+            case Arm(group=group, slot=slot, duration_ns=duration_ns):
+                self.gates[group].arm(slot, now_ns, duration_ns + late_ns)
+            case Activate(group=group, slot=slot):
+                self.gates[group].activate(slot, now_ns)
+            case CloseGate(group=group):
+                self.gates[group].close()
+            case AddAddresses(group=group):
+                self.addresses[group] = True
+            case RemoveAddresses(group=group):
+                self.addresses[group] = False
+        self.world.note(f"{self.name} kernel: {command}")
+        self.world.look(self)
+
+    def kernel_done(self, refusal: NodeEvent | None) -> None:
+        """Report, and go on with the next command."""
+        command, self.in_kernel = self.in_kernel, None
+        assert command is not None
+        opened = isinstance(command, Activate) and bool(self.queue) and isinstance(self.queue[0], AddAddresses)
+        if refusal is not None:
+            self.give("kernel", refusal)
+        elif opened:
+            reply = GateOpened(command.group, command.number)  # type: ignore[union-attr]
+            self.after(2 * self.kernel_ns[1] + 1, lambda: self.give("kernel", reply))
+        elif not (self.eager_close and isinstance(command, CloseGate)):
+            self.confirm(command)
+        self.feed_kernel()
+
+    def confirm(self, command: Command) -> None:
+        """Give the agent the kernel's word."""
+        match command:
+            case Arm(group=group, number=number):
+                self.give("kernel", GateArmed(group, number))
+            case Activate(group=group, number=number):
+                self.give("kernel", GateOpened(group, number))
+            case CloseGate(group=group):
+                self.give("kernel", GateClosed(group))
+
+    def lose_gate(self, group: str) -> None:
+        """Somebody flushed the rules; the gate is back at once, closed."""
+        self.gates[group].close()
+        self.give("kernel", GateLost(group))
+
+    # --- what others see -----------------------------------------------------------------------------------
+
+    def receive(self, link: int, data: bytes) -> None:
+        """A datagram has arrived."""
+        self.give("socket", DatagramReceived(link, data))
+
+    def is_open(self, group: str) -> bool:
+        """Return whether this machine answers for the group, as far as its gate goes."""
+        return self.powered and self.gates[group].open(self.now())
+
+    def serves(self, group: str) -> bool:
+        """Return whether clients are answered here."""
+        return self.is_open(group) and self.addresses[group]

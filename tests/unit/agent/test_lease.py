@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+import trio
+
+from hawatch.agent.lease import LeasedOwnership
+from hawatch.agent.lease_effects import any_answers
+from hawatch.agent.settings import Places, Settings, load_settings
+from hawatch.cli.main import main
+from hawatch.cluster.effects import Command, NodeEvent
+from hawatch.errors import KernelError
+from hawatch.model import Event
+
+CONFIG = """\
+[cluster]
+name = "test"
+key_file = "{key}"
+port = 16940
+quorum = "none"
+
+[[director]]
+name = "lvs1"
+links = ["127.0.0.1"]
+
+[[director]]
+name = "lvs2"
+links = ["127.0.0.2"]
+
+[[group]]
+name = "web"
+addresses = [{{ address = "192.0.2.110/32", interface = "lo" }}]
+"""
+
+
+class BrokenEffects:
+    """Effects of which a task fails, as one does when the kernel takes its socket away."""
+
+    gate = "none"
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def adopted(self) -> Mapping[str, int]:
+        return {}
+
+    def fitness(self) -> tuple[int, str]:
+        return 0, ""
+
+    def close_sockets(self) -> None:
+        self.closed = True
+
+    def carry_out(self, command: Command) -> Sequence[NodeEvent]:
+        return []
+
+    async def run(self, give: Callable[[NodeEvent], None]) -> None:
+        raise KernelError("the netlink socket is gone")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    key = tmp_path / "cluster.key"
+    assert main(["keygen", str(key)]) == 0
+    config = tmp_path / "hawatch.toml"
+    config.write_text(CONFIG.format(key=key))
+    (tmp_path / "state").mkdir()
+    return load_settings(Places(config, tmp_path / "run", tmp_path / "state"), "lvs1")
+
+
+async def test_a_task_that_fails_is_told_and_all_is_tried_again(
+    settings: Settings, autojump_clock: trio.testing.MockClock
+) -> None:
+    made: list[BrokenEffects] = []
+    events: list[Event] = []
+
+    def make(_settings: Settings, _emit: Callable[[Iterable[Event]], None]) -> BrokenEffects:
+        made.append(BrokenEffects())
+        return made[-1]
+
+    ownership = LeasedOwnership(settings, make, paused=False, remember=lambda paused: None)
+    with trio.move_on_after(5):
+        await ownership.run(events.extend, lambda: None)
+    assert len(made) == 3
+    assert all(one.closed for one in made)
+    failed = [event.reason for event in events if event.name == "lease_failed"]
+    assert failed == ["nothing can be owned: the netlink socket is gone"] * 3
+
+
+async def test_a_gateway_that_cannot_be_asked_does_not_answer() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        assert await any_answers(["127.0.0.1"], 1.0) is False
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+async def test_a_gateway_answers_or_not() -> None:
+    assert await any_answers(["127.0.0.1", "::1"], 5.0) is True
+    assert await any_answers(["240.0.0.1"], 0.1) is False

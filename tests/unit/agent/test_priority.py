@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from hawatch.agent.priority import PRIORITY, run_promptly
+from hawatch.agent.process import keep_capabilities
+
+KILOBYTE = 1024
+
+
+def locked_kb() -> int:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmLck"))
+
+
+def report() -> None:
+    """Be promptly run, and print what came of it."""
+    if sys.argv[1] == "poor":
+        resource.setrlimit(resource.RLIMIT_RTPRIO, (0, 0))
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (64 * KILOBYTE, 64 * KILOBYTE))
+        keep_capabilities([])
+    problems = run_promptly()
+    policies: list[int] = []
+    thread = threading.Thread(target=lambda: policies.append(os.sched_getscheduler(0)))
+    thread.start()
+    thread.join()
+    print(repr((problems, os.sched_getscheduler(0), os.sched_getparam(0).sched_priority, policies, locked_kb() > 0)))
+
+
+def in_process(word: str) -> tuple[list[str], int, int, list[int], bool]:
+    program = "from tests.unit.agent.test_priority import report; report()"
+    done = subprocess.run([sys.executable, "-c", program, word], capture_output=True, text=True, check=True)
+    return eval(done.stdout)
+
+
+@pytest.mark.netns
+def test_the_core_and_its_threads_come_first_and_stay_in_memory() -> None:
+    assert in_process("rich") == ([], os.SCHED_RR, PRIORITY, [os.SCHED_RR], True)
+
+
+@pytest.mark.netns
+def test_who_may_not_is_told_and_goes_on() -> None:
+    problems, policy, _, _, locked = in_process("poor")
+    assert (policy, locked) == (os.SCHED_OTHER, False)
+    assert problems == [
+        "the core runs without real-time priority (Operation not permitted): a busy machine makes it late",
+        "the core's memory is not locked (RLIMIT_MEMLOCK is limited): a machine that swaps makes it late",
+    ]

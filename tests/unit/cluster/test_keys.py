@@ -1,0 +1,113 @@
+"""Key files: what is accepted, what is refused and in which words, and a rotation in three steps."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hawatch.cluster.keys import (
+    FILE_BYTES_MAX,
+    KEY_BYTES,
+    KEY_NUMBER_MAX,
+    KEYS_MAX,
+    KeyRing,
+    activated,
+    added,
+    parse,
+    removed,
+    serialise,
+)
+from hawatch.errors import ConfigError
+
+ONE, TWO = bytes(range(32)), bytes(range(32, 64))
+RINGS = st.dictionaries(
+    st.integers(1, KEY_NUMBER_MAX), st.binary(min_size=KEY_BYTES, max_size=KEY_BYTES), min_size=1, max_size=KEYS_MAX
+).filter(lambda keys: len(set(keys.values())) == len(keys))
+
+
+@given(RINGS, st.data())
+def test_what_is_written_is_read_back(keys, data):
+    ring = KeyRing(dict(sorted(keys.items())), data.draw(st.sampled_from(sorted(keys))))
+    assert parse(serialise(ring)) == ring
+
+
+def test_hexadecimal_base64_comments_and_spaces():
+    text = f"# keys\n\n 1={ONE.hex()}\n  2 = {base64.b64encode(TWO).decode()}  \nactive= 2\n"
+    assert parse(text) == KeyRing({1: ONE, 2: TWO}, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", ["no key", "keygen"]),
+        (f"1 = {ONE.hex()}", ["no `active = NUMBER`"]),
+        (f"1 = {ONE.hex()}\nactive = 2", ["key 2 is active", "there are: 1"]),
+        (f"1 = {ONE.hex()}\n1 = {TWO.hex()}\nactive = 1", ["line 2", "twice"]),
+        (f"1 = {ONE.hex()}\n2 = {ONE.hex()}\nactive = 1", ["same key"]),
+        ("active = 1\nactive = 1", ["line 2", "second"]),
+        ("hello", ["line 1", "NUMBER = KEY"]),
+        (f"256 = {ONE.hex()}", ["line 1", "1 to 255"]),
+        (f"0 = {ONE.hex()}", ["1 to 255"]),
+        (f"١ = {ONE.hex()}", ["1 to 255"]),
+        ("active = one", ["1 to 255"]),
+        ("1 = abcd", ["3 bytes", "32"]),
+        ("1 = " + "zz" * 32, ["hexadecimal or base64"]),
+        ("1 = !", ["hexadecimal or base64"]),
+        ("#" * (FILE_BYTES_MAX + 1), ["more than"]),
+        ("".join(f"{n} = {bytes([n] * 32).hex()}\n" for n in range(1, KEYS_MAX + 2)) + "active = 1", ["at most 16"]),
+    ],
+)
+def test_a_bad_file_is_refused_with_what_and_where(text, words):
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "the file")
+    assert str(caught.value).startswith("the file")
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_no_key_is_ever_repeated_in_words():
+    secret = ONE.hex()[:-1]
+    with pytest.raises(ConfigError) as caught:
+        parse(f"1 = {secret}")
+    assert secret[:8] not in str(caught.value)
+    assert ONE.hex()[:8] not in repr(KeyRing({1: ONE}, 1))
+    assert repr(ONE)[2:10] not in repr(KeyRing({1: ONE}, 1))
+
+
+@given(st.text(max_size=200))
+def test_any_text_gives_a_ring_or_a_config_error(text):
+    try:
+        ring = parse(text)
+    except ConfigError:
+        return
+    assert ring.active in ring.keys
+
+
+def test_a_rotation():
+    ring, number = added(KeyRing({1: ONE}, 1), TWO)
+    assert (number, ring.active) == (2, 1)
+    ring = activated(ring, 2)
+    assert ring.active == 2
+    assert removed(ring, 1) == KeyRing({2: TWO}, 2)
+
+
+def test_numbers_begin_again_after_the_last():
+    ring, number = added(KeyRing({1: ONE, KEY_NUMBER_MAX: TWO}, 1), bytes(32))
+    assert number == 2
+    assert set(ring.keys) == {1, 2, KEY_NUMBER_MAX}
+
+
+def test_what_a_rotation_refuses():
+    ring = KeyRing({1: ONE, 2: TWO}, 1)
+    with pytest.raises(ConfigError, match="not in the file; there are: 1, 2"):
+        activated(ring, 3)
+    with pytest.raises(ConfigError, match="not in the file"):
+        removed(ring, 3)
+    with pytest.raises(ConfigError, match="activate another"):
+        removed(ring, 1)
+    full = KeyRing({n: bytes([n] * 32) for n in range(1, KEYS_MAX + 1)}, 1)
+    with pytest.raises(ConfigError, match="remove old ones"):
+        added(full, ONE)

@@ -1,0 +1,190 @@
+"""Datagrams: what is encoded is decoded; whatever else arrives is a rejection, never an exception."""
+
+from __future__ import annotations
+
+import hmac
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hawatch.cluster.keys import KeyRing, activated, added, removed
+from hawatch.cluster.wire import (
+    BODY_BYTES_MAX,
+    BY_ADMIN,
+    DATAGRAM_BYTES_MAX,
+    FORMATS,
+    HEADER,
+    HEARTBEAT_FLAGS,
+    MAGIC,
+    NUMBER_MAX,
+    TAG_BYTES,
+    VERSION,
+    Claim,
+    Codec,
+    Datagram,
+    Deny,
+    DenyReason,
+    Grant,
+    GroupState,
+    Handover,
+    Heartbeat,
+    Ping,
+    Pong,
+    Rejection,
+    Release,
+    Request,
+    decode_messages,
+    encode_messages,
+    identifier,
+)
+
+KEY, OTHER_KEY = bytes(range(32)), bytes(range(1, 33))
+RING = KeyRing({1: KEY}, 1)
+ME, YOU, STRANGER = identifier("a"), identifier("b"), identifier("stranger")
+CODEC = Codec("site", [ME, YOU], RING)
+
+WORD = st.integers(0, (1 << 64) - 1)
+NUMBER = st.integers(0, NUMBER_MAX)
+MESSAGES = st.one_of(
+    st.builds(Heartbeat, NUMBER, st.integers(0, 65535), st.integers(0, HEARTBEAT_FLAGS)),
+    st.builds(Claim, WORD, st.sampled_from([int(state) for state in GroupState]), NUMBER),
+    st.builds(Ping, WORD),
+    st.builds(Pong, WORD, NUMBER),
+    st.builds(Request, WORD, NUMBER, WORD, st.integers(1, NUMBER_MAX), NUMBER),
+    st.builds(Grant, WORD, WORD, NUMBER),
+    st.builds(Deny, WORD, WORD, st.sampled_from([int(reason) for reason in DenyReason]), WORD, NUMBER, NUMBER),
+    st.builds(Release, WORD, NUMBER, WORD, st.integers(0, BY_ADMIN)),
+    st.builds(Handover, WORD, WORD),
+)
+GOOD = CODEC.encode(ME, 7, 9, encode_messages([Heartbeat(1, 2, 3), Request(4, 5, 6, 7, 8), Pong(9, 10)])[0])
+
+
+def tagged(signed: bytes, key: bytes = KEY) -> bytes:
+    return signed + hmac.digest(key, signed, "sha256")[:TAG_BYTES]
+
+
+@given(st.lists(MESSAGES, min_size=1, max_size=80), NUMBER, st.integers(1, NUMBER_MAX))
+def test_every_message_comes_back_in_order(messages, boot, sequence):
+    received = []
+    for body in encode_messages(messages):
+        data = CODEC.encode(YOU, boot, sequence, body)
+        assert len(data) <= DATAGRAM_BYTES_MAX
+        datagram = CODEC.decode(data)
+        assert isinstance(datagram, Datagram)
+        assert datagram[:3] == (YOU, boot, sequence)
+        received += datagram.messages
+    assert received == messages
+    assert [type(message) for message in received] == [type(message) for message in messages]
+
+
+@given(st.lists(MESSAGES, min_size=2, max_size=80))
+def test_no_more_datagrams_than_needed(messages):
+    bodies = encode_messages(messages)
+    assert all(len(one) + len(two) > BODY_BYTES_MAX - 64 for one, two in itertools.pairwise(bodies))
+
+
+def test_every_message_type_is_tried():
+    tried = {Heartbeat, Claim, Ping, Pong, Request, Grant, Deny, Release, Handover}
+    assert tried == {make for _, make in FORMATS.values()}
+
+
+@given(st.data())
+def test_a_changed_bit_is_noticed(data):
+    position = data.draw(st.integers(0, len(GOOD) * 8 - 1))
+    mutated = bytearray(GOOD)
+    mutated[position // 8] ^= 1 << position % 8
+    assert isinstance(CODEC.decode(bytes(mutated)), Rejection)
+
+
+@pytest.mark.parametrize("length", range(len(GOOD)))
+def test_a_cut_datagram_is_noticed(length):
+    assert isinstance(CODEC.decode(GOOD[:length]), Rejection)
+
+
+@given(st.binary(max_size=DATAGRAM_BYTES_MAX + 5))
+def test_noise_is_rejected(data):
+    assert isinstance(CODEC.decode(data), Rejection)
+
+
+@settings(max_examples=300)
+@given(st.binary(min_size=1, max_size=200))
+def test_a_body_of_noise_with_a_right_tag_never_raises(body):
+    head = HEADER.pack(MAGIC, VERSION, 1, CODEC.cluster, ME, 1, 1)
+    datagram = CODEC.decode(tagged(head + body))
+    if isinstance(datagram, Datagram):
+        assert b"".join(encode_messages(datagram.messages)) == body
+    else:
+        assert datagram is Rejection.MALFORMED
+
+
+@pytest.mark.parametrize(
+    ("data", "cause"),
+    [
+        (b"", Rejection.TOO_SHORT),
+        (GOOD + bytes(DATAGRAM_BYTES_MAX), Rejection.TOO_LONG),
+        (b"xx" + GOOD[2:], Rejection.MAGIC),
+        (GOOD[:2] + b"\x02" + GOOD[3:], Rejection.VERSION),
+        (GOOD[:3] + b"\x02" + GOOD[4:], Rejection.KEY),
+        (GOOD[:4] + bytes(8) + GOOD[12:], Rejection.CLUSTER),
+        (GOOD[:12] + STRANGER.to_bytes(8, "big") + GOOD[20:], Rejection.SENDER),
+        (GOOD[:-1] + bytes([GOOD[-1] ^ 1]), Rejection.TAG),
+        (tagged(GOOD[:-TAG_BYTES], OTHER_KEY), Rejection.TAG),
+        (tagged(HEADER.pack(MAGIC, VERSION, 1, CODEC.cluster, ME, NUMBER_MAX + 1, 1) + b"\x03" + bytes(8)), Rejection.MALFORMED),
+        (tagged(HEADER.pack(MAGIC, VERSION, 1, CODEC.cluster, ME, 1, 0) + b"\x03" + bytes(8)), Rejection.MALFORMED),
+    ],
+)  # fmt: skip
+def test_every_cause_has_its_name(data, cause):
+    assert CODEC.decode(data) is cause
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Heartbeat(NUMBER_MAX + 1, 0, 0),
+        Heartbeat(0, 0, HEARTBEAT_FLAGS + 1),
+        Claim(1, GroupState.CONFLICT + 1, 0),
+        Claim(1, 0, NUMBER_MAX + 1),
+        Request(1, NUMBER_MAX + 1, 1, 1, 1),
+        Request(1, 1, 1, 0, 1),
+        Request(1, 1, 1, 1, NUMBER_MAX + 1),
+        Grant(1, 1, NUMBER_MAX + 1),
+        Deny(1, 1, 0, 1, 1, 1),
+        Deny(1, 1, 1, 1, NUMBER_MAX + 1, 1),
+        Release(1, 1, 1, 2),
+        Release(1, NUMBER_MAX + 1, 1, 0),
+        Pong(1, NUMBER_MAX + 1),
+    ],
+)
+def test_values_that_no_node_sends_are_refused(message):
+    assert decode_messages(encode_messages([message])[0]) is None
+    assert decode_messages(encode_messages([Ping(1), message])[0]) is None
+
+
+def test_an_unknown_type_and_a_cut_message_are_refused():
+    assert decode_messages(b"\xff" + bytes(8)) is None
+    assert decode_messages(b"\x03" + bytes(7)) is None
+    assert decode_messages(b"") == []
+
+
+def test_keys_change_without_a_pause():
+    """Each node takes each step at another time; at no time does one reject the other."""
+    rings = [RING]
+    ring, number = added(RING, OTHER_KEY)
+    rings += [ring, activated(ring, number), removed(activated(ring, number), 1)]
+    for one, other in itertools.pairwise(rings):
+        for sends, hears in ((one, other), (other, one)):
+            sender, hearer = Codec("site", [YOU], sends), Codec("site", [ME], hears)
+            assert isinstance(hearer.decode(sender.encode(ME, 1, 1, b"\x03" + bytes(8))), Datagram)
+    codec = Codec("site", [ME], rings[0])
+    codec.use(rings[3])
+    assert codec.decode(GOOD) is Rejection.KEY
+    assert codec.decode(codec.encode(ME, 1, 1, b"\x03" + bytes(8))) == Datagram(ME, 1, 1, [Ping(0)])
+
+
+def test_identifiers_are_fixed_for_ever():
+    assert identifier("a") == 0xCA978112CA1BBDCA
+    assert len({identifier(f"node{n}") for n in range(1000)}) == 1000
+    with pytest.raises(AssertionError):
+        identifier("")
