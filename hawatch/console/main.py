@@ -39,6 +39,7 @@ from hawatch.agent.messages import (
 from hawatch.agent.settings import Settings, settings_from_file, wall_ns
 from hawatch.console.answers import serve_questions
 from hawatch.console.delivery import Delivery
+from hawatch.console.metrics import serve_metrics
 from hawatch.console.policy import Policy, next_due_ns
 from hawatch.console.shelf import Shelf
 from hawatch.console.store import Store
@@ -265,6 +266,7 @@ def console_main(settings: Settings, leash: socket.socket) -> None:
             nursery.start_soon(console.care)
             nursery.start_soon(console.delivery.run)
             nursery.start_soon(serve_questions, console)
+            nursery.start_soon(serve_metrics, console)
             await console.obey(leash, nursery)
             nursery.cancel_scope.cancel()
 

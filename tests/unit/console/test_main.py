@@ -13,12 +13,14 @@ import threading
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 from hawatch.control.client import Client
 from hawatch.control.protocol import Disable, Enable
 from tests.unit.agent.test_core import Agent, Server
 from tests.unit.console.mailer import Mailer, mailer
+from tests.unit.daemons import free_ports
 
 pytestmark = pytest.mark.slow
 PAUSE = threading.Event()
@@ -121,6 +123,21 @@ def test_questions_to_the_journal(make_site):
     assert "server_down" in site.agent.ctl("events", "--severity", "warning")
     os.kill(site.worker()["pid"], signal.SIGKILL)
     assert "server_down" in site.agent.ctl("events", "--server", "127.0.0.2")
+
+
+def test_metrics_of_a_running_agent(make_site):
+    (port,) = free_ports(1)
+    site = make_site(f'[console]\nlisten = "127.0.0.1:{port}"')
+
+    def fetch():
+        try:
+            return httpx.get(f"http://127.0.0.1:{port}/metrics").text
+        except httpx.HTTPError:
+            return ""
+
+    site.agent.wait(lambda: f'hawatch_server_up{{server="{site.servers[0].name}"' in fetch())
+    assert 'hawatch_worker_running{worker="core"} 1.0' in fetch()
+    assert httpx.get(f"http://127.0.0.1:{port}/readyz").text == "ok\n"
 
 
 def test_acknowledged(make_site, postfix):
