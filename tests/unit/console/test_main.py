@@ -207,6 +207,7 @@ def make_noise(site: Site, stop: threading.Event) -> threading.Thread:
             while not stop.is_set():
                 for kind in (Disable, Enable):
                     list(client.ask(kind(service="web", server=site.servers[1].name)))
+                    PAUSE.wait(0.008)  # about 200 events a second
 
     thread = threading.Thread(target=work)
     thread.start()
