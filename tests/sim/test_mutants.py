@@ -1,4 +1,8 @@
-"""Each rule of the lease is needed: without it two directors own a group, and the simulator sees it."""
+"""Each rule of the lease is needed: without it two directors own a group, and the simulator sees it.
+
+The order of releases is the exception: late and doubled datagrams are refused before an acceptor sees them, so that it
+takes an acceptor by itself to show what that rule is for (see the acceptor's own tests).
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,11 @@ from tests.sim.episode import live
 from tests.sim.mutants import APART_PPM, MUTANTS
 
 SEEDS_MAX = 120
+BY_ITSELF = "release without its order"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MUTANTS)
+@pytest.mark.parametrize("name", [name for name in MUTANTS if name != BY_ITSELF])
 def test_a_missing_rule_makes_two_owners(name: str) -> None:
     mutant = MUTANTS[name]
     with mutant.without():  # type: ignore[attr-defined]
