@@ -23,5 +23,5 @@ def test_a_row_of_the_failure_table(event: str) -> None:
     outcome = run_once(Hawatch("fast"), ALL_EVENTS[event], observe_s=4.0)
     bound = BOUNDS_MS[event]
     assert outcome.two_owners == 0, outcome
-    assert outcome.owner == bound.owner, outcome
+    assert outcome.owner in bound.owner.split(" or "), outcome
     assert outcome.outage_ms <= bound.leases * LEASE_MS + bound.extra_ms + NOISE_MS, outcome
