@@ -4,7 +4,7 @@ VENV ?= build/venv
 BIN = $(VENV)/bin
 ON_IPVS = $(BIN)/python -m tests.lab.uml --timeout 1200 --
 
-.PHONY: demo picture test check bench lab docs packages clean
+.PHONY: demo picture test check bench lab sim docs packages clean
 
 # Debian's packages that the lab runs as a site would, and the guest kernel for machines without IPVS.
 packages:
@@ -47,6 +47,11 @@ bench: packages $(VENV)/.ready
 RUNS ?= 3
 lab: packages $(VENV)/.ready
 	$(BIN)/python -m tests.bench.failover --all --agent hawatch --runs $(RUNS)
+
+# Sites under seeded faults, for so many simulated hours.
+HOURS ?= 1
+sim: $(VENV)/.ready
+	$(BIN)/python -m tests.sim --hours $(HOURS)
 
 docs: $(VENV)/.ready
 	$(BIN)/mkdocs build --quiet --strict --site-dir build/docs

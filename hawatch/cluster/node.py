@@ -72,6 +72,8 @@ from hawatch.model import NS_PER_S, Severity
 
 NONCES_MAX = 8
 """Questions that may still be answered: more than two heartbeats' worth."""
+QUESTIONS_PER_HEARTBEAT = 4
+"""A node whose boot is not believed yet is asked so often at most: each answer of its own must not make a question."""
 TELL_LATENESS_NS = 10 * NS_PER_S
 """The own lateness is told at most so often."""
 REJECTIONS = {
@@ -132,6 +134,8 @@ class Node:
         self.sequence = self.beats = self.questions = 0
         self.nonces: dict[int, int] = {}
         """The last questions sent, with their number."""
+        self.questions_to: dict[int, tuple[int, int]] = {}
+        """The last question put to each node whose boot is not believed yet, and when."""
         self.next_beat_ns = now_ns
         self.timer_ns = -1
         self.told: tuple[Claim, ...] = ()
@@ -334,9 +338,9 @@ class Node:
     def meet(self, datagram: Datagram, link: int, now_ns: int) -> None:
         """Talk with a boot that has not proved yet that its datagrams are new: answer, and ask."""
         sender, session = datagram.sender, self.sessions[datagram.sender]
-        if any(isinstance(message, Pong) and message.nonce in self.nonces for message in datagram.messages) and (
-            session.verify(datagram.boot, datagram.sequence)
-        ):
+        if any(
+            isinstance(message, Pong) and self.answers_us(sender, message.nonce) for message in datagram.messages
+        ) and (session.verify(datagram.boot, datagram.sequence)):
             self.site.detector.restarted(sender)
             self.site.reports[sender] = PeerReport()
             self.take(datagram, link, now_ns)
@@ -344,7 +348,15 @@ class Node:
         for message in datagram.messages:
             if isinstance(message, Ping):
                 self.site.send(Pong(message.nonce, session.boot), sender)
-        self.site.send(Ping(self.new_nonce()), sender)
+        _, asked_ns = self.questions_to.get(sender, (0, -1))
+        if asked_ns < 0 or now_ns - asked_ns >= self.site.parameters.heartbeat_ns // QUESTIONS_PER_HEARTBEAT:
+            nonce = self.site.random.getrandbits(64)
+            self.questions_to[sender] = nonce, now_ns
+            self.site.send(Ping(nonce), sender)
+
+    def answers_us(self, sender: int, nonce: int) -> bool:
+        """Return whether a nonce is of a question that this node asked lately."""
+        return nonce in self.nonces or nonce == self.questions_to.get(sender, (None, 0))[0]
 
     def tell_boot(self, datagram: Datagram, now_ns: int) -> None:
         """Answer an older boot than the believed one now and then: a node whose clock went back learns of it."""

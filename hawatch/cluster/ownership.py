@@ -370,8 +370,9 @@ class Ownership:
             self.invite(now_ns, by_admin=by_admin)
         elif successor:
             self.defer_until_ns = now_ns + self.site.parameters.lease_ns
-        elif self.not_before_ns == self.free_ns:
-            self.not_before_ns = now_ns + int(self.site.random.uniform(*HINT_JITTER_NS))
+        else:  # an owner, or a candidate whose promises made ours fail
+            soon_ns = now_ns + int(self.site.random.uniform(*HINT_JITTER_NS))
+            self.not_before_ns = min(self.not_before_ns, soon_ns)
 
     def asked_to_hand_over(self, asker: int, successor: int, now_ns: int) -> None:
         """An administrator asks from another director to move the group."""

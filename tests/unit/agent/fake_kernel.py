@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -39,7 +40,7 @@ class FileKernel:
 
     def write(self, table: Table) -> None:
         """Be changed by someone else."""
-        scratch = self.table_file.with_suffix(".new")
+        scratch = self.table_file.with_suffix(f".{os.getpid()}")  # agent and test write at the same time
         scratch.write_bytes(pickle.dumps(dict(table)))
         scratch.replace(self.table_file)
 
