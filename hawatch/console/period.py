@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
 
 NS_PER_S = 1_000_000_000
@@ -50,6 +50,10 @@ LONG_NAMES = {
 ACCEPTED = 'a period like "wd {Mon-Fri} hr {9am-4pm}, wd {Sat}"; scales: mo wk yd md wd hr min'
 
 
+Alternative = tuple[tuple[str, frozenset[int]], ...]
+"""Scales with the values that each accepts."""
+
+
 class PeriodError(ValueError):
     """The text is no period; the message says which part."""
 
@@ -58,7 +62,7 @@ class PeriodError(ValueError):
 class Period:
     """When an alert is sent. Times are those of `zone`, or of this machine's zone."""
 
-    alternatives: tuple[tuple[tuple[str, frozenset[int]], ...], ...]
+    alternatives: tuple[Alternative, ...]
     zone: tzinfo | None = None
 
     def holds(self, now_ns: int) -> bool:
@@ -71,13 +75,20 @@ class Period:
         if self.holds(now_ns):
             return now_ns
         minutes = any(scale == "min" for each in self.alternatives for scale, _ in each)
-        # Zones are whole quarters of an hour away from UTC, so that an hour begins on a step of 15 minutes.
-        step_s = 60 if minutes else 900
-        second = now_ns // NS_PER_S // step_s * step_s
-        for ahead in range(second + step_s, second + SEARCH_S, step_s):
-            if self.holds(ahead * NS_PER_S):
-                return ahead * NS_PER_S
-        return (second + SEARCH_S) * NS_PER_S
+        hours = replace(self, alternatives=tuple(_without_minutes(each) for each in self.alternatives))
+        second = now_ns // NS_PER_S // 60 * 60
+        end = second + SEARCH_S
+        while second < end:
+            # Zones are whole quarters of an hour away from UTC, so that an hour begins on a step of 15 minutes.
+            quarter = second // 900 * 900 + 900
+            second = second + 60 if minutes and hours.holds(second * NS_PER_S) else quarter
+            if self.holds(second * NS_PER_S):
+                return second * NS_PER_S
+        return end * NS_PER_S
+
+
+def _without_minutes(alternative: Alternative) -> Alternative:
+    return tuple((scale, values) for scale, values in alternative if scale != "min")
 
 
 def parse_period(text: str, zone: tzinfo | None = None) -> Period | None:
