@@ -39,7 +39,8 @@ from hawatch.agent.messages import (
 from hawatch.agent.settings import Settings, settings_from_file, wall_ns
 from hawatch.console.answers import serve_questions
 from hawatch.console.delivery import Delivery
-from hawatch.console.metrics import serve_metrics
+from hawatch.console.page.feed import Feed
+from hawatch.console.page.server import PageServer
 from hawatch.console.policy import Policy, next_due_ns
 from hawatch.console.shelf import Shelf
 from hawatch.console.store import Store
@@ -84,6 +85,8 @@ class Console:
         self._status_came = trio.Event()
         self._channel: trio.CancelScope | None = None
         self._warned: list[str] = []
+        self.feed = Feed(self)
+        self.page = PageServer(self, self.feed)
 
     def adopt(self, settings: Settings) -> None:
         """Make these settings the ones in force."""
@@ -94,6 +97,7 @@ class Console:
         self.recipients = {name: target.recipients for name, target in targets.items()}
         self.policy = make_policy(settings.config, targets)
         self.delivery.wake()
+        self.page.adopt()
         self._news.set()
 
     def tell(self, event: Event) -> None:
@@ -106,7 +110,8 @@ class Console:
 
     async def fresh_status(self) -> bytes:
         """Return the core's status, new if it answers in time."""
-        self._status_came = trio.Event()
+        if self._status_came.is_set():  # else somebody has asked already
+            self._status_came = trio.Event()
         self._send(WantStatus())
         with trio.move_on_after(STATUS_WAIT_S):
             await self._status_came.wait()
@@ -194,6 +199,7 @@ class Console:
         self.taken += len(fresh)
         if fresh:
             self.delivery.wake()
+            self.feed.note(fresh)
 
     async def _catch_up(self) -> None:
         """Take in what the events file has; what is known already is passed over."""
@@ -266,7 +272,8 @@ def console_main(settings: Settings, leash: socket.socket) -> None:
             nursery.start_soon(console.care)
             nursery.start_soon(console.delivery.run)
             nursery.start_soon(serve_questions, console)
-            nursery.start_soon(serve_metrics, console)
+            nursery.start_soon(console.feed.run)
+            nursery.start_soon(console.page.run)
             await console.obey(leash, nursery)
             nursery.cancel_scope.cancel()
 
