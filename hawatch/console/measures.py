@@ -86,7 +86,7 @@ class MeasureKeeper:
     async def fresh(self) -> Measures | None:
         """Return the numbers of now, without what did not come in time; None when the core does not answer."""
         async with self._lock:
-            if trio.current_time() - self._at_s >= SHARED_S or not self._coming.core_complete:
+            if trio.current_time() - self._at_s >= SHARED_S:
                 await self._ask()
             found = self._coming
             return found if found.core_complete else None
@@ -96,7 +96,7 @@ class MeasureKeeper:
         self._coming, self._done = Measures(self._number), trio.Event()
         if not self._linked():
             return
-        self._at_s = trio.current_time()
         self._send(WantMeasures(self._number))
         with trio.move_on_after(ANSWER_WAIT_S):
             await self._done.wait()
+        self._at_s = trio.current_time()

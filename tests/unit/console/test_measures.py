@@ -56,6 +56,7 @@ async def test_a_core_that_does_not_answer(autojump_clock):
     core = Core(core=False)
     assert await core.keeper.fresh() is None
     core.core = True
+    await trio.sleep(SHARED_S)
     assert await core.keeper.fresh() is not None
 
 
@@ -90,4 +91,4 @@ async def test_those_who_ask_at_the_same_time_are_one(autojump_clock):
     async with trio.open_nursery() as nursery:
         for _ in range(10):
             nursery.start_soon(core.keeper.fresh)
-    assert len(core.asked) <= 4
+    assert len(core.asked) == 1
