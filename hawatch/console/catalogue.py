@@ -86,7 +86,7 @@ gauge ipvs_server_outgoing_bytes_per_second | {SERVER} | Rate of bytes to client
 
 gauge group_owner | group | 1: this director owns the group
 gauge group_state | group state | 1 for the state that the group is in here, 0 for the others
-gauge group_owned_seconds | group | How long this director has owned the group; missing when it does not, or has no lease
+gauge group_owned_seconds | group | How long this director has owned the group; missing when it does not or has no lease
 gauge group_epoch | group | Number of the ownership as this director knows it; it rises with each change of owner
 gauge lease_remaining_seconds | group | Time left of the lease that this director holds; missing when it holds none
 gauge lease_duration_seconds | | Length of a lease; missing on a single director

@@ -11,7 +11,7 @@ from hawatch.console.catalogue import CATALOGUE
 from hawatch.console.collector import OPEN, TOTALS, Families
 from hawatch.console.exposition import render
 from tests.unit.agent.keeper_site import settings
-from tests.unit.console.numbers import NUMBERS, PLAN, SITE, measures
+from tests.unit.console.numbers import NUMBERS, PLAN, measures
 
 
 def scrape(found, numbers=NUMBERS):
