@@ -14,6 +14,7 @@ import trio
 from hawatch.agent.events import Record
 from hawatch.agent.settings import Settings, wall_ns
 from hawatch.agent.status import iso_seconds
+from hawatch.console import metrics
 from hawatch.console.delivery import Delivery
 from hawatch.console.journal import Filter, select
 from hawatch.console.page.board import Board
@@ -37,7 +38,7 @@ CURVES_MAX = 5000
 """Lines kept until the next sample."""
 
 
-class Shown(Protocol):
+class Shown(metrics.Measured, Protocol):
     """What the page needs of the console."""
 
     settings: Settings
@@ -45,8 +46,6 @@ class Shown(Protocol):
     policy: Policy
     delivery: Delivery
     recipients: dict[str, tuple[str, ...]]
-    linked: bool
-    taken: int
 
     async def fresh_status(self) -> bytes:
         """Return the core's status, new if it answers in time."""
