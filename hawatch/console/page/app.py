@@ -48,7 +48,7 @@ SAFE_HEADERS: Final = {
     b"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     b"x-frame-options": b"DENY",
     b"x-content-type-options": b"nosniff",
-    b"referrer-policy": b"no-referrer",
+    b"referrer-policy": b"same-origin",
     b"cross-origin-opener-policy": b"same-origin",
     b"cross-origin-resource-policy": b"same-origin",
 }
