@@ -25,6 +25,8 @@ REFRESH_S = 1.0
 COLOURS = {Tone.GOOD: curses.COLOR_GREEN, Tone.WARN: curses.COLOR_YELLOW, Tone.BAD: curses.COLOR_RED}
 SCROLLS = {curses.KEY_UP: -1, curses.KEY_DOWN: 1, ord("k"): -1, ord("j"): 1, curses.KEY_PPAGE: -10, ord(" "): 10,
            curses.KEY_NPAGE: 10, curses.KEY_HOME: -100_000, curses.KEY_END: 100_000}  # fmt: skip
+REDRAW = 12
+"""Control-L: what else was written on the terminal goes."""
 EXIT_UNAVAILABLE = 3
 
 
@@ -86,6 +88,8 @@ def show(window: curses.window, path: Path, view: View, choice: Choice) -> None:
         key = window.getch()
         if key in (ord("q"), ord("Q"), 27):
             return
+        if key in (REDRAW, curses.KEY_RESIZE):
+            window.clear()
         choice = obey(key, choice, view)
         if time.monotonic() >= due:
             due = time.monotonic() + REFRESH_S

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 
 import httpx
 import pytest
@@ -179,16 +181,16 @@ async def test_without_script_it_can_be_read_and_used(site):
         await tab.go(f"{site.url}/")
 
 
-async def test_a_console_that_dies_is_seen_and_comes_back(site):
+async def test_a_console_that_dies_comes_back_and_one_that_is_gone_is_seen(site):
     async with tab_of(site) as tab:
         await tab.go(f"{site.url}/")
         await tab.wait("document.getElementById('live').textContent.startsWith('live')")
-        pid = (await in_thread(site.agent.worker, "console"))["pid"]
-        import os
-        import signal
-
-        os.kill(pid, signal.SIGKILL)
-        await tab.wait("document.getElementById('live').className === 'lost'")
-        await tab.wait("document.getElementById('live').textContent.startsWith('live')")
+        birth = await tab.js("document.getElementById('main').dataset.version.split('.')[0]")
+        os.kill((await in_thread(site.agent.worker, "console"))["pid"], signal.SIGKILL)
+        await tab.wait(f"document.getElementById('main').dataset.version.split('.')[0] !== '{birth}'")
+        await tab.wait("document.getElementById('live').className === ''")
         assert site.servers[0].name in await tab.text()
-        tab.problems.clear()  # the browser tells of the connection that was refused
+        await in_thread(site.agent.stop)
+        await tab.wait("document.getElementById('live').className === 'lost'")
+        assert "what you see is old" in await tab.text()
+        tab.problems.clear()  # the browser tells of the connections that were refused

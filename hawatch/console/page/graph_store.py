@@ -52,7 +52,7 @@ class GraphStore:
                     "SELECT slot, body FROM slot WHERE span = ? ORDER BY slot DESC LIMIT ?", (span.name, span.slots)
                 ).fetchall() for span in SPANS}  # fmt: skip
                 unpacked = [(span, slot, unpack(body)) for span in SPANS for slot, body in reversed(rows[span])]
-        except (sqlite3.Error, zlib.error, ValueError) as error:
+        except (sqlite3.Error, zlib.error, ValueError, TypeError) as error:
             self._begin_anew(error)
             return
         history.numbers.update({name: number for number, name in names})

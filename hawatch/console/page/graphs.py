@@ -110,8 +110,9 @@ class History:
             place = span.slots - 1 - (last - slot)
             if 0 <= place < span.slots and number < len(row):
                 found[place] = row[number]
-        if table.slot == last and number < len(table.counts) and table.counts[number]:
-            found[-1] = table.sums[number] / table.counts[number]
+        place = span.slots - 1 - (last - table.slot)  # of the slot that goes on
+        if 0 <= place < span.slots and number < len(table.counts) and table.counts[number]:
+            found[place] = table.sums[number] / table.counts[number]
         return found
 
 

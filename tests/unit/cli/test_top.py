@@ -116,12 +116,12 @@ def terminal(core, tmp_path):
 @pytest.mark.slow
 def test_on_a_terminal(core, terminal):
     terminal.wait("All is well: 40 of 40 servers up")
-    terminal.press(b"jjj")
+    terminal.press(b"jjj\x0c")
     terminal.wait("line 4 of 41")
-    terminal.press(b"s")
-    terminal.wait("state")
-    terminal.press(b"d")
-    terminal.wait("only what is not up")
+    terminal.press(b"s\x0c")
+    terminal.wait("all servers, by state")
+    terminal.press(b"d\x0c")
+    terminal.wait("only what is not up, by state")
     core.told = status(services=[service(server("192.0.2.7", "down", reason="hung up"))])
     terminal.wait("hung up")
     terminal.resize(60, 12)
