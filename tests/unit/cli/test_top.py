@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -44,7 +45,8 @@ class Core:
                 connection.sendall(json.dumps({"kind": "done", "data": self.told}).encode() + b"\n")
 
     def stop(self):
-        self.listener.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):  # stopped already
+            self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
 
 

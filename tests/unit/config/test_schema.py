@@ -46,6 +46,7 @@ SECTIONS = {
     Depend: "## `[[depend]]`",
     Chosen: "## `[[depend]]`",
     ConsoleConfig: "## `[console]`",
+    PageUser: "## `[console.user.NAME]`",
 }
 
 

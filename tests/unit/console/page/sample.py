@@ -66,7 +66,7 @@ class Console:
         (directory / "state").mkdir(exist_ok=True)
         text = f'[[director]]\nname = "lvs1"\n[console]\nlisten = "{listen}"\n{extra}'
         places = Places(directory / "hawatch.toml", directory, directory / "state")
-        self.settings = Settings(load_text(text).config, Plan((), {}), "lvs1", "", places)
+        self.settings = Settings(load_text(text), Plan((), {}), "lvs1", "", places)
         self.store = Store(directory / "state" / "console.db", 10**18, lambda: 10**18)
         self.shelf = Shelf(self.store)
         self.policy = Policy()
