@@ -350,7 +350,6 @@ class Site:
         done = isinstance(reply, Done)
         made = pages.outcome("Done" if done else "Not done", lines_of(reply), done=done)
         self.feed.look()
-        self.feed.note(())
         status = 200 if done else 409
         return _html(made.encode() if part else self._frame(request).page(label(deed), made), status)
 

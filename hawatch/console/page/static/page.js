@@ -5,7 +5,7 @@ const main = document.getElementById("main");
 const live = document.getElementById("live");
 const said = document.getElementById("said");
 const dialog = document.getElementById("dialog");
-const PAUSE_MS = 250, LOST_MS = 2000, LOST_MAX_MS = 15000, LIMIT_MS = 40000;
+const PAUSE_MS = 100, LOST_MS = 2000, LOST_MAX_MS = 15000, LIMIT_MS = 40000;
 let newest = "";
 
 function parse(html) {

@@ -247,18 +247,18 @@ async def test_tls_and_client_certificates(make, tmp_path):
             assert running.requests[-1].user == "carol"
 
 
-async def test_one_who_does_not_read_or_speak_costs_a_place_for_a_while(make):
+async def test_connections_are_bounded(make):
     running = make()
     async with running.run() as client:
-        streams = [await trio.open_tcp_stream("127.0.0.1", running.port) for _ in range(CONNECTIONS_MAX - 1)]
-        assert (await client.get("/livez")).status_code == 200
-        surplus = [await trio.open_tcp_stream("127.0.0.1", running.port) for _ in range(5)]
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(CONNECTIONS_MAX + 5):
+                last = await stack.enter_async_context(await trio.open_tcp_stream("127.0.0.1", running.port))
+            with trio.fail_after(10), contextlib.suppress(trio.BrokenResourceError):
+                assert await last.receive_some(1) == b"", "told so at once"
+            assert running.server._open == CONNECTIONS_MAX
         with trio.fail_after(10):
-            for stream in surplus:
-                with contextlib.suppress(trio.BrokenResourceError):
-                    assert await stream.receive_some(1) == b"", "told so at once"
-        for stream in (*streams, *surplus):
-            await stream.aclose()
+            while running.server._open:
+                await trio.sleep(0.01)
         assert (await client.get("/livez")).status_code == 200
 
 
