@@ -88,7 +88,7 @@ def fill(feed: Feed, now_ns: int) -> None:
     """Give the graphs a day with a night in it, and an hour with a dip."""
     import msgspec
 
-    for ago_s in range(DAY_S, 0, -60):
+    for ago_s in range(DAY_S, 0, -30):
         hour = (now_ns / 1e9 - ago_s) / DAY_S * 2 * math.pi
         ripple = 0.08 * math.sin(ago_s / 47.0) + 0.05 * math.sin(ago_s / 11.0)
         view = read_view(msgspec.json.encode(site(0.6 - 0.35 * math.cos(hour) + ripple)))

@@ -400,8 +400,15 @@ def read_place(path: str) -> Place:
 
 def title_of(deed: Deed) -> str:
     """Return the question."""
-    about = " ".join(word for word in (deed.server, deed.service, deed.group) if word)
-    return f"{label(deed)}: {about}?" if about else f"{label(deed)}?"
+    match deed:
+        case Deed(verb="switchover"):
+            return f"Move group {deed.group} to {deed.to}?"
+        case Deed(server=str(server)) if server:
+            return f"{label(deed)} {server} in service {deed.service}?"
+        case Deed(service=str(service)) if service:
+            return f"{label(deed)} service {service}?"
+        case _:
+            return f"{label(deed)}?"
 
 
 def lines_of(reply: Reply) -> list[str]:

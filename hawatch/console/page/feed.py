@@ -68,6 +68,7 @@ class Feed:
         self._sample = 0
         self._sampled_at = -math.inf
         self._looked_at = -math.inf
+        self._published_at = -math.inf
         self._news = trio.Event()
         self._changed = trio.Event()
         self._curves: dict[tuple[str, Span, int, int], Curve] = {}
@@ -77,6 +78,8 @@ class Feed:
         """Take in events that the journal has."""
         self.events.extend(records)
         self._news.set()
+        if self.view is not None and trio.current_time() - self._published_at > GAP_S:
+            self._publish(self.view)  # what happened is told at once; what came of it needs a status
 
     def look(self) -> None:
         """Somebody looks: be fresh for a while."""
@@ -121,6 +124,10 @@ class Feed:
         else:
             self._status, self._stale, self.view = status, "", view
             await self._measure(view)
+        self._publish(view)
+
+    def _publish(self, view: View) -> None:
+        self._published_at = trio.current_time()
         if self.board.put(make_pieces(view, list(self.events), self._sample, self._stale)):
             self._changed.set()
             self._changed = trio.Event()

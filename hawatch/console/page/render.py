@@ -168,7 +168,7 @@ def server_row(piece: ServerRow, graph: Html | None, *, act: bool) -> Html:
         tag("th", server.name, tag("small", words) if words else None, scope="row"),
         tag("td", badge(server.state), " ", instant(server.since)),
         tag("td", tag("span", server.reason, class_="reason"), class_="why"),
-        tag("td", "weight ", server.weight_text, class_="number"),
+        tag("td", f"weight {server.weight}" if server.in_table else "not in IPVS", class_="number"),
         tag("td", *_amount(server.active, "conn."), class_="number"),
         tag("td", *_rates(server.connections_per_s, sum(moved) if moved else None), class_="number"),
         tag("td", "" if server.latency_ms is None else f"{server.latency_ms:.1f} ms", class_="number"),

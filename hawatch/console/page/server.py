@@ -26,6 +26,8 @@ CONNECTIONS_MAX = 100
 SEND_S = 10.0
 """A client must take what it is sent within so long."""
 IDLE_S = 30.0
+ENDED_S = 1.0
+"""A client that has gone costs a place for so long."""
 HANDSHAKE_S = 10.0
 HEAD_MAX = 16 * 1024
 RETRY_S = 5.0
@@ -35,8 +37,9 @@ PIECE_BYTES = 1 << 16
 class Limited(trio.abc.HalfCloseableStream):
     """A connection whose client must read."""
 
-    def __init__(self, inner: trio.SocketStream) -> None:
+    def __init__(self, inner: trio.SocketStream, scope: trio.CancelScope) -> None:
         self._inner = inner
+        self._scope = scope
         self.socket = inner.socket
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -54,8 +57,11 @@ class Limited(trio.abc.HalfCloseableStream):
         await self._inner.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Receive."""
-        return await self._inner.receive_some(max_bytes)
+        """Receive; when the client has ended, what is still done for it has a moment left."""
+        data = await self._inner.receive_some(max_bytes)
+        if not data:
+            self._scope.deadline = min(self._scope.deadline, trio.current_time() + ENDED_S)
+        return data
 
     async def send_eof(self) -> None:
         """Say that nothing more comes."""
@@ -171,12 +177,13 @@ class PageServer:
         config.h11_max_incomplete_size = HEAD_MAX
         config.include_server_header = False
         config.loglevel = "WARNING"
-        limited = Limited(stream)
+        scope = trio.CancelScope()
+        limited = Limited(stream, scope)
         secured = trio.SSLStream(limited, context, server_side=True, https_compatible=True) if context else None
         app = wrap_app(partial(self._request, secured), 0, "asgi")
         try:
             # A mistake of ours costs one connection, and says so on standard error.
-            with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError, OSError):
+            with scope, contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError, OSError):
                 await TCPServer(
                     app,
                     config,
