@@ -62,6 +62,7 @@ async def updates(tab: Tab, client: httpx.AsyncClient, site: PageSite) -> None:
     for number in range(UPDATES):
         server = f"10.2.{number}.1:80"
         words = f"server_drained service{number} {server}"
+        await trio.sleep(1 + number * 0.077)  # at any moment between two looks at the core
         await tab.js(WATCH % ("events", words))
         await tab.js("performance.clearMeasures()")
         answer = await client.post(f"{site.url}/act?part=1", data={"what": f"drain service{number} {server}"})

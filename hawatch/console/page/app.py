@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -383,10 +384,11 @@ async def read_form(request: Request) -> dict[str, str]:
     """Return the fields of a small form."""
     body = b""
     with trio.move_on_after(BODY_S):
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > BODY_MAX:
-                return {}
+        async with contextlib.aclosing(request.stream()) as stream:
+            async for chunk in stream:
+                body += chunk
+                if len(body) > BODY_MAX:
+                    return {}
     fields = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=20)
     return {name: values[0] for name, values in fields.items()}
 
