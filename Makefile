@@ -32,13 +32,15 @@ demo: packages $(VENV)/.ready
 	$(ON_IPVS) $(BIN)/python -m tests.lab.demo
 	$(ON_IPVS) $(BIN)/python -m tests.lab.pair.demo
 
-# The picture in README, drawn from what the demo prints now.
+# The pictures in README and docs: what the demo prints now, and the page.
 picture: packages $(VENV)/.ready
 	$(BIN)/python -m tests.lab.picture docs/demo.svg -- $(MAKE) --silent demo
+	$(BIN)/python -m tests.lab.page_picture docs
 
 bench: packages $(VENV)/.ready
 	$(BIN)/python -m tests.bench
 	$(BIN)/python -m tests.bench.failover
+	$(BIN)/python -m tests.bench.page
 	$(ON_IPVS) $(BIN)/python -m tests.bench.ipvs
 	$(ON_IPVS) $(BIN)/python -m tests.bench.verdict
 	$(ON_IPVS) $(BIN)/python -m tests.bench.start

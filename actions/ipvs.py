@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -47,6 +47,15 @@ class Failure:
     change: Change
     errno: int
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The whole table with what the kernel counts, read at one time."""
+
+    table: dict[ServiceKey, TableEntry] = field(default_factory=dict)
+    services: dict[ServiceKey, Counts] = field(default_factory=dict)
+    destinations: dict[ServiceKey, dict[DestinationKey, Counts]] = field(default_factory=dict)
 
 
 class Ipvs:
@@ -92,10 +101,17 @@ class Ipvs:
 
     def read(self) -> dict[ServiceKey, TableEntry]:
         """Read the whole table. Raises KernelError."""
-        return {
-            service.key: TableEntry(service, {one.key: one for one, _ in self._read_destinations(service.key)})
-            for service in self._read_services()
-        }
+        return self.read_counted().table
+
+    def read_counted(self) -> Reading:
+        """Read the whole table with what is counted: the kernel tells both at once. Raises KernelError."""
+        found = Reading()
+        for service, counts in self._read_services():
+            pairs = self._read_destinations(service.key)
+            found.table[service.key] = TableEntry(service, {one.key: one for one, _ in pairs})
+            found.services[service.key] = counts
+            found.destinations[service.key] = {one.key: counts for one, counts in pairs}
+        return found
 
     def read_counts(self, services: Iterable[ServiceKey]) -> dict[ServiceKey, dict[DestinationKey, Counts]]:
         """Read what the kernel counts of the destinations of some services; one that is gone is left out."""
@@ -139,7 +155,7 @@ class Ipvs:
         self._netlink.request(encode_timeouts(self._family, timeouts))
         return True
 
-    def _read_services(self) -> list[VirtualService]:
+    def _read_services(self) -> list[tuple[VirtualService, Counts]]:
         return [decode_service(one) for one in self._netlink.dump(generic(self._family, CMD_GET_SERVICE, VERSION))]
 
     def _read_destinations(self, key: ServiceKey) -> list[tuple[Destination, Counts]]:

@@ -7,8 +7,8 @@ IP_VS_SVC_F_, IP_VS_CONN_F_. How they are taken: ``net/netfilter/ipvs/ip_vs_ctl.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import NamedTuple
 
 from hawatch.actions.netlink_codec import (
     GENERIC,
@@ -61,14 +61,19 @@ ATTR_SERVICE, ATTR_DEST = 1, 2
 ATTR_TIMEOUT_TCP, ATTR_TIMEOUT_TCP_FIN, ATTR_TIMEOUT_UDP = 4, 5, 6
 
 SVC_AF, SVC_PROTOCOL, SVC_ADDR, SVC_PORT, SVC_FWMARK, SVC_SCHED_NAME = 1, 2, 3, 4, 5, 6
-SVC_FLAGS, SVC_TIMEOUT, SVC_NETMASK, SVC_PE_NAME = 7, 8, 9, 11
+SVC_FLAGS, SVC_TIMEOUT, SVC_NETMASK, SVC_PE_NAME, SVC_STATS64 = 7, 8, 9, 11, 12
 
 DEST_ADDR, DEST_PORT, DEST_FWD_METHOD, DEST_WEIGHT, DEST_U_THRESH, DEST_L_THRESH = 1, 2, 3, 4, 5, 6
 DEST_ACTIVE_CONNS, DEST_INACT_CONNS, DEST_PERSIST_CONNS = 7, 8, 9
 DEST_ADDR_FAMILY, DEST_STATS64, DEST_TUN_TYPE, DEST_TUN_PORT, DEST_TUN_FLAGS = 11, 12, 13, 14, 15
 
 STATS_CONNS, STATS_INPKTS, STATS_OUTPKTS, STATS_INBYTES, STATS_OUTBYTES, STATS_CPS = 1, 2, 3, 4, 5, 6
-STATS_INBPS, STATS_OUTBPS = 9, 10
+STATS_INPPS, STATS_OUTPPS, STATS_INBPS, STATS_OUTBPS = 7, 8, 9, 10
+STATS_KINDS = (
+    STATS_CONNS, STATS_INPKTS, STATS_OUTPKTS, STATS_INBYTES, STATS_OUTBYTES,
+    STATS_CPS, STATS_INPPS, STATS_OUTPPS, STATS_INBPS, STATS_OUTBPS,
+)  # fmt: skip
+"""In the order of `Counts`."""
 
 SVC_F_PERSISTENT, SVC_F_ONEPACKET = 0x1, 0x4
 SCHEDULER_FLAGS = {"flag-1": 0x8, "flag-2": 0x10, "flag-3": 0x20}
@@ -90,9 +95,8 @@ _FLAGS = struct.Struct("=II")
 _FULL_MASK = {Family.IPV4: 32, Family.IPV6: 128}
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """What the kernel counts of a destination."""
+class Counts(NamedTuple):
+    """What the kernel counts of a destination, or of a service as a whole."""
 
     active: int
     """Connections that are established."""
@@ -101,9 +105,15 @@ class Counts:
     persistent: int
     connections: int = 0
     """All since the destination was added."""
+    packets_in: int = 0
+    packets_out: int = 0
+    """0 where servers answer clients directly: the director does not see it."""
     bytes_in: int = 0
     bytes_out: int = 0
     connections_per_s: int = 0
+    """A running mean of the kernel's, as the other rates."""
+    packets_in_per_s: int = 0
+    packets_out_per_s: int = 0
     bytes_in_per_s: int = 0
     bytes_out_per_s: int = 0
 
@@ -214,8 +224,8 @@ def _encode_mask(family: Family, prefix: int) -> bytes:
 # --- From the kernel --------------------------------------------------------------------------------------
 
 
-def decode_service(reply: Reply) -> VirtualService:
-    """Return the service of one message of a dump."""
+def decode_service(reply: Reply) -> tuple[VirtualService, Counts]:
+    """Return the service of one message of a dump, and what the kernel counts of it; open connections are not told."""
     fields = parse_attributes(parse_attributes(reply.body, GENERIC.size)[ATTR_SERVICE])
     family = Family(to_int(fields[SVC_AF]))
     fwmark = to_int(fields.get(SVC_FWMARK, b""))
@@ -227,7 +237,7 @@ def decode_service(reply: Reply) -> VirtualService:
         key = ServiceKey(family, protocol.value, address, int.from_bytes(fields[SVC_PORT], "big"))
     flags = _FLAGS.unpack(fields[SVC_FLAGS])[0]
     persistent = bool(flags & SVC_F_PERSISTENT)
-    return VirtualService(
+    service = VirtualService(
         key,
         scheduler=to_text(fields.get(SVC_SCHED_NAME, b"")),
         scheduler_flags=frozenset(name for name, bit in SCHEDULER_FLAGS.items() if flags & bit),
@@ -236,6 +246,7 @@ def decode_service(reply: Reply) -> VirtualService:
         persistence_engine=to_text(fields.get(SVC_PE_NAME, b"")),
         one_packet=bool(flags & SVC_F_ONEPACKET),
     )
+    return service, _decode_counts(fields.get(SVC_STATS64, b""))
 
 
 def decode_destination(reply: Reply, service_family: Family) -> tuple[Destination, Counts]:
@@ -252,7 +263,8 @@ def decode_destination(reply: Reply, service_family: Family) -> tuple[Destinatio
         lower_threshold=to_int(fields[DEST_L_THRESH]),
         tunnel=_decode_tunnel(fields) if forward is Forward.TUNNEL else None,
     )
-    return destination, _decode_counts(fields)
+    connections = (to_int(fields[kind]) for kind in (DEST_ACTIVE_CONNS, DEST_INACT_CONNS, DEST_PERSIST_CONNS))
+    return destination, _decode_counts(fields.get(DEST_STATS64, b""), *connections)
 
 
 def decode_timeouts(reply: Reply) -> IpvsTimeouts:
@@ -277,17 +289,6 @@ def _decode_tunnel(fields: dict[int, bytes]) -> Tunnel:
     return Tunnel(kind, port, checksum)
 
 
-def _decode_counts(fields: dict[int, bytes]) -> Counts:
-    stats = parse_attributes(fields.get(DEST_STATS64, b""))
-    number = {kind: to_int(value) for kind, value in stats.items()}
-    return Counts(
-        to_int(fields[DEST_ACTIVE_CONNS]),
-        to_int(fields[DEST_INACT_CONNS]),
-        to_int(fields[DEST_PERSIST_CONNS]),
-        number.get(STATS_CONNS, 0),
-        number.get(STATS_INBYTES, 0),
-        number.get(STATS_OUTBYTES, 0),
-        number.get(STATS_CPS, 0),
-        number.get(STATS_INBPS, 0),
-        number.get(STATS_OUTBPS, 0),
-    )
+def _decode_counts(packed: bytes, active: int = 0, inactive: int = 0, persistent: int = 0) -> Counts:
+    stats = {kind: to_int(value) for kind, value in parse_attributes(packed).items()}
+    return Counts(active, inactive, persistent, *(stats.get(kind, 0) for kind in STATS_KINDS))

@@ -34,6 +34,7 @@ from hawatch.agent.child import CONSOLE, CORE
 from hawatch.agent.core_commands import Commands
 from hawatch.agent.core_console import ConsoleLink
 from hawatch.agent.core_lag import LagMeter, measure_lag
+from hawatch.agent.core_measures import measure
 from hawatch.agent.core_table import TableKeeper
 from hawatch.agent.core_workers import Workers
 from hawatch.agent.events import EventLog, EventWriter
@@ -102,8 +103,12 @@ class Core:
         self._giveaway_changed = trio.Event()
         self.stopping = ""
         self.table = TableKeeper(settings.plan, self.events.emit, Memento(legacy.memento))
-        self.console = ConsoleLink(self.events, self.status, lambda: self._want_link(CONSOLE))
-        self.workers = Workers(settings.plan, self.events.emit, self.table.wake, wall_ns, self._want_link)
+        self.console = ConsoleLink(
+            self.events, self.status, lambda: self._want_link(CONSOLE), lambda number: measure(self, number)
+        )
+        self.workers = Workers(
+            settings.plan, self.events.emit, self.table.wake, wall_ns, self._want_link, self.console.pass_on
+        )
 
     # --- life ------------------------------------------------------------------------------------------------
 
@@ -308,6 +313,7 @@ class Core:
                 servers=self.table.servers,
                 services=self.table.services,
                 summaries=self.workers.summaries,
+                reading=self.table.reading,
                 workers=list(self.workers.by_name.values()),
                 warnings=self.warnings(),
                 lag=self.lag,

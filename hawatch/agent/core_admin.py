@@ -37,12 +37,14 @@ OUTCOME: dict[tuple[Verb, Admin], Admin] = {
 """What comes of a word, by what was said before. To drain what is disabled is refused: it would come back in."""
 
 PAST = {
-    Verb.DRAIN: ("server_drained", "drained by the administrator"),
-    Verb.UNDRAIN: ("server_undrained", "its drain was ended by the administrator"),
-    Verb.DISABLE: ("server_disabled", "disabled by the administrator"),
-    Verb.ENABLE: ("server_enabled", "enabled by the administrator"),
+    Verb.DRAIN: ("server_drained", "drained by"),
+    Verb.UNDRAIN: ("server_undrained", "its drain was ended by"),
+    Verb.DISABLE: ("server_disabled", "disabled by"),
+    Verb.ENABLE: ("server_enabled", "enabled by"),
 }
 """Name and reason of the event of a word that changed something."""
+ADMINISTRATOR = "the administrator"
+"""Who did it, where nobody is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ def _means(name: str, key: DestinationKey) -> bool:
 
 
 def decide_admin(
-    verb: Verb, servers: Iterable[tuple[ServicePlan, DestinationKey]], state: AdminState
+    verb: Verb, servers: Iterable[tuple[ServicePlan, DestinationKey]], state: AdminState, who: str = ""
 ) -> tuple[list[Change], list[Event]]:
     """Return what a word changes, and the events that tell of it. Nothing is changed yet.
 
@@ -95,6 +97,7 @@ def decide_admin(
         elif after is not before:
             changes.append(Change(service.name, key, after))
             name, reason = PAST[verb]
+            reason = f"{reason} {who or ADMINISTRATOR}"
             events.append(Event(name, reason, group=service.group, service=service.name, server=str(key)))
     if contradicted and not changes:
         raise RefusedError(f"disabled already, so nothing to drain: {', '.join(contradicted)}")

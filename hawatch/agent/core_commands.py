@@ -89,6 +89,8 @@ class Commands:
         self, request: protocol.Switchover | protocol.Takeover | protocol.Giveaway | protocol.Resume
     ) -> Reply:
         ownership = self._agent.ownership
+        if who := protocol.asker(request):
+            self._agent.events.emit([Event("asked", f"{who} asked for: {_asked(request)}", group=_group(request))])
         match request:
             case protocol.Switchover(group=group, to=to):
                 return Done(data=raw(await ownership.switchover(group, to)))
@@ -119,7 +121,7 @@ class Commands:
         async with self._admin_lock:
             plan, state = self._agent.plan(), self._agent.admin
             servers = find_servers(plan, request.service, request.server)
-            changes, events = decide_admin(verb, servers, state)
+            changes, events = decide_admin(verb, servers, state, protocol.asker(request))
             if changes:
                 await self._agent.set_admin(apply_changes(state, changes), events)
         data: dict[str, object] = {"changes": [_change_text(each) for each in changes], "text": _no_change_text(verb)}
@@ -182,6 +184,21 @@ class Commands:
         finally:
             forget()
         return Done()
+
+
+def _asked(request: protocol.Request) -> str:
+    match request:
+        case protocol.Switchover(group=group, to=to):
+            return f"switchover of {group}" + (f" to {to}" if to else "")
+        case protocol.Takeover(group=group):
+            return f"takeover of {group} by force"
+        case _:
+            return type(request).__name__.lower()
+
+
+def _group(request: protocol.Request) -> str:
+    group = getattr(request, "group", "")
+    return "" if group == protocol.ALL else str(group)
 
 
 def _nothing() -> None:

@@ -7,7 +7,9 @@ read costs a task that waits; when it has missed more than the memory holds it i
 from __future__ import annotations
 
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing
 from typing import TypeAlias
 
 import msgspec
@@ -15,6 +17,7 @@ import trio
 
 from hawatch.agent.events import EventLog, Record
 from hawatch.agent.link import LENGTH_BYTES
+from hawatch.agent.measures import CoreMeasures, Counted, ServicesMeasured, WantMeasures, WorkerCounted
 from hawatch.agent.messages import (
     FRAME_LIMIT,
     ConsoleMessage,
@@ -38,7 +41,22 @@ EVENTS_MAX = 20
 """Events that the console may tell of in one message."""
 WARNINGS_MAX = 20
 
-AnyConsole: TypeAlias = Known | Told | Happened | ConsoleState | WantStatus | StatusNow
+PASSED_ON_MAX = 64
+"""Parts of the workers' counts that wait to be passed on."""
+
+AnyConsole: TypeAlias = (
+    Known
+    | Told
+    | Happened
+    | ConsoleState
+    | WantStatus
+    | StatusNow
+    | WantMeasures
+    | CoreMeasures
+    | ServicesMeasured
+    | WorkerCounted
+)
+Measure: TypeAlias = Callable[[int], AsyncGenerator[ConsoleMessage, None]]
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[AnyConsole] = msgspec.msgpack.Decoder(AnyConsole)
 
@@ -69,7 +87,13 @@ def cut_frames(buffer: bytearray) -> Iterator[AnyConsole]:
 class ConsoleLink:
     """What the core tells the console, and hears from it."""
 
-    def __init__(self, events: EventLog, status: Callable[[], Awaitable[bytes]], want_link: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        events: EventLog,
+        status: Callable[[], Awaitable[bytes]],
+        want_link: Callable[[], None],
+        measure: Measure | None = None,
+    ) -> None:
         self.warnings: list[str] = []
         """What the console has status warn of."""
         self._events = events
@@ -78,9 +102,17 @@ class ConsoleLink:
         self._channel: trio.CancelScope | None = None
         self._news = trio.Event()
         self._status_wanted = False
+        self._measure = measure
+        self._measures_wanted = 0
+        self._passed_on: deque[WorkerCounted] = deque(maxlen=PASSED_ON_MAX)
         events.listen(self._listen)
 
     def _listen(self, _record: Record) -> None:
+        self._news.set()
+
+    def pass_on(self, worker: str, counted: Counted) -> None:
+        """Have the console get what a worker has counted."""
+        self._passed_on.append(WorkerCounted(worker, counted.number, counted.data, counted.last))
         self._news.set()
 
     async def work(self, descriptor: int) -> None:
@@ -120,6 +152,9 @@ class ConsoleLink:
                         case WantStatus():
                             self._status_wanted = True
                             self._news.set()
+                        case WantMeasures(number=number):
+                            self._measures_wanted = number
+                            self._news.set()
                         case _:
                             raise PeerError(f"the console sent {type(message).__name__}")
             nursery.cancel_scope.cancel()
@@ -137,6 +172,7 @@ class ConsoleLink:
             if self._status_wanted:
                 self._status_wanted = False
                 await stream.send_all(console_frame(StatusNow(await self._status())))
+            await self._tell_measures(stream)
             await trio.sleep(GATHER_S)
             if self._events.emitted == told:
                 await self._news.wait()
@@ -144,6 +180,16 @@ class ConsoleLink:
             new = self._events.emitted - told
             records, complete = self._events.last(new), new <= len(self._events)
             told = self._events.emitted
+
+    async def _tell_measures(self, stream: trio.SocketStream) -> None:
+        """Send the numbers that were asked for, and those of the workers that have come."""
+        number, self._measures_wanted = self._measures_wanted, 0
+        if number and self._measure is not None:
+            async with aclosing(self._measure(number)) as parts:
+                async for part in parts:
+                    await stream.send_all(console_frame(part))
+        while self._passed_on:
+            await stream.send_all(console_frame(self._passed_on.popleft()))
 
     def _after(self, last: int) -> tuple[list[Record], bool]:
         """Return the events in memory after the one with this number; False with them when it is not there."""

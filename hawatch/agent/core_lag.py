@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import trio
 
+from hawatch.agent.measures import LAG_BOUNDS_US, Histogram
 from hawatch.agent.process import notify_service_manager
 from hawatch.agent.settings import now_ns
 from hawatch.model import NS_PER_MS, NS_PER_S
@@ -23,10 +24,13 @@ class LagMeter:
 
     def __init__(self) -> None:
         self._late_ns: deque[int] = deque(maxlen=WINDOW)
+        self.histogram = Histogram(LAG_BOUNDS_US)
+        """Of all measurements since the core's start."""
 
     def note(self, late_ns: int) -> None:
         """Remember one measurement."""
         self._late_ns.append(max(0, late_ns))
+        self.histogram.note(max(0, late_ns) // 1000)
 
     def quantile_ms(self, fraction: float) -> float:
         """Return the lateness that this fraction of the measurements did not exceed; 0.0 without any."""

@@ -22,6 +22,7 @@ from typing import Protocol
 
 import trio
 
+from hawatch.actions.ipvs import Reading
 from hawatch.agent.core_workers import Workers
 from hawatch.agent.kernel import Kernel, Table
 from hawatch.agent.memento import Memento
@@ -42,6 +43,7 @@ from hawatch.health.table import (
 )
 from hawatch.model import (
     NS_PER_MS,
+    NS_PER_S,
     Admin,
     DestinationKey,
     Event,
@@ -91,6 +93,11 @@ class TableKeeper:
         self.servers: dict[str, tuple[ServerStatus, ...]] = {}
         """By service; empty before the first decision."""
         self.services: dict[str, ServiceStatus] = {}
+        self.reading = Reading()
+        """The kernel's table as it was read last, for those who want to know what the kernel counts."""
+        self.read_wall_ns = 0
+        """When that was; 0: never."""
+        self.read_took_ns = 0
         self._kernel: Kernel | None = None
         self._reader: Kernel | None = None
         self._reader_lock = trio.Lock()
@@ -109,7 +116,6 @@ class TableKeeper:
         self._uncertain: set[ServiceKey] = set()
         """Services of which the kernel refused a change: what they hold now is not known until the next reading."""
         self._timeouts: IpvsTimeouts | None = None
-        self._read_took_s = 0.0
         self._read_problem = ""
         self._refusals: dict[str, tuple[str, ...]] = {}
         self.set_plan(plan)
@@ -183,7 +189,7 @@ class TableKeeper:
     async def _reconcile(self) -> None:
         while True:
             asked = False
-            with trio.move_on_after(reconcile_interval_s(self._read_took_s)):
+            with trio.move_on_after(reconcile_interval_s(self.read_took_ns / NS_PER_S)):
                 await self._reread_now.wait()
                 asked = True
             self._reread_now = trio.Event()
@@ -204,14 +210,16 @@ class TableKeeper:
         began_s = trio.current_time()
         try:
             async with self._reader_lock:
-                table = await trio.to_thread.run_sync(reader.read)
+                reading = await trio.to_thread.run_sync(reader.read_counted)
         except KernelError as error:
             self._note_read_problem(f"the IPVS table cannot be read: {error}")
             return
-        self._read_took_s = trio.current_time() - began_s
+        self.read_took_ns = int((trio.current_time() - began_s) * NS_PER_S)
+        self.reading, self.read_wall_ns = reading, wall_ns()
         self._note_read_problem("")
         if generation != self._generation:
             return
+        table = dict(reading.table)
         before, self._table = self._table, table
         for service in self._plan.services:
             key = service.virtual.key
@@ -351,6 +359,10 @@ class TableKeeper:
         """Return what is wrong, a sentence each."""
         refusals = [f"service {name}: {text}" for name, texts in self._refusals.items() for text in texts]
         return [*refusals, *([self._read_problem] if self._read_problem else [])]
+
+    def refused(self) -> int:
+        """Return how many services there are of which the kernel refuses a change."""
+        return len(self._refusals)
 
     def count_up(self) -> tuple[int, int]:
         """Return how many servers are up, and how many there are."""

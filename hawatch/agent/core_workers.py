@@ -16,7 +16,8 @@ import msgspec
 import trio
 
 from hawatch.agent.child import CONSOLE, CORE, PLUGINS, PROBER, wanted_children
-from hawatch.agent.link import FrameSplitter, frame
+from hawatch.agent.link import AnyWork, FrameSplitter, frame
+from hawatch.agent.measures import Counted, WantCounts
 from hawatch.agent.messages import Assign, CheckSummary, Summary, Verdicts, WorkerLost, WorkerStarted
 from hawatch.errors import PeerError
 from hawatch.model import Check, CheckState, Event, Plan, Severity, Verdict
@@ -54,6 +55,10 @@ class Worker:
     in_flight: int = 0
     assign: trio.Event = field(default_factory=trio.Event)
     """Set when it must be told anew what to check."""
+    ask: trio.Event = field(default_factory=trio.Event)
+    """Set when it must be asked what it counts."""
+    question: int = 0
+    """The number of that question."""
 
 
 class Workers:
@@ -66,7 +71,9 @@ class Workers:
         changed: Callable[[Iterable[str]], None],
         wall_clock: Callable[[], int],
         want_link: Callable[[str], object],
+        counted: Callable[[str, Counted], None] = lambda worker, message: None,
     ) -> None:
+        """`counted` is given what a worker answers to `ask_counts`."""
         self.verdicts: dict[str, Verdict] = {}
         self.summaries: dict[str, CheckSummary] = {}
         self.weights: dict[str, int] = {}
@@ -76,6 +83,7 @@ class Workers:
         self._changed = changed
         self._wall_clock = wall_clock
         self._want_link = want_link
+        self._counted = counted
         self._plan = plan
         self._channels: dict[str, trio.CancelScope] = {}
         self.set_plan(plan)
@@ -98,6 +106,14 @@ class Workers:
     def all_complete(self) -> bool:
         """Tell whether every worker that probes has told what it knows."""
         return all(worker.complete for name, worker in self.by_name.items() if name not in (CORE, CONSOLE))
+
+    def ask_counts(self, number: int) -> list[str]:
+        """Have every worker that has a channel tell what it counts; return their names."""
+        asked = [name for name in self.by_name if name in self._channels and self.by_name[name].complete]
+        for name in asked:
+            self.by_name[name].question = number
+            self.by_name[name].ask.set()
+        return asked
 
     # --- what the keeper tells -------------------------------------------------------------------------------
 
@@ -148,13 +164,16 @@ class Workers:
             end.close()
             return
         worker.assign.set()
+        worker.ask = trio.Event()
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(end))
         with trio.CancelScope() as scope:
             if earlier := self._channels.get(name):
                 earlier.cancel()
             self._channels[name] = scope
             async with stream, trio.open_nursery() as nursery:
-                nursery.start_soon(self._tell, worker, stream, nursery.cancel_scope)
+                sending = trio.Lock()
+                nursery.start_soon(self._tell, worker, stream, sending, nursery.cancel_scope)
+                nursery.start_soon(self._ask, worker, stream, sending, nursery.cancel_scope)
                 await self._hear(worker, stream)
                 nursery.cancel_scope.cancel()
         if self._channels.get(name) is scope:
@@ -164,13 +183,29 @@ class Workers:
             if name in self.by_name and name not in self._channels:
                 self._want_link(name)
 
-    async def _tell(self, worker: Worker, stream: trio.SocketStream, channel: trio.CancelScope) -> None:
+    async def _tell(
+        self, worker: Worker, stream: trio.SocketStream, sending: trio.Lock, channel: trio.CancelScope
+    ) -> None:
         """Send the assignment, and again whenever it changes: always the newest one, however slow the worker."""
         try:
             while True:
                 await worker.assign.wait()
                 worker.assign = trio.Event()
-                await stream.send_all(frame(self.assignment(worker.name)))
+                async with sending:
+                    await stream.send_all(frame(self.assignment(worker.name)))
+        except trio.BrokenResourceError:
+            channel.cancel()
+
+    async def _ask(
+        self, worker: Worker, stream: trio.SocketStream, sending: trio.Lock, channel: trio.CancelScope
+    ) -> None:
+        """Ask what it counts, when somebody wants to know."""
+        try:
+            while True:
+                await worker.ask.wait()
+                worker.ask = trio.Event()
+                async with sending:
+                    await stream.send_all(frame(WantCounts(worker.question)))
         except trio.BrokenResourceError:
             channel.cancel()
 
@@ -195,7 +230,7 @@ class Workers:
                 self._emit([Event("worker_lost", reason, Severity.WARNING)])
                 return
 
-    def _take(self, worker: Worker, message: Assign | Verdicts | Summary) -> None:
+    def _take(self, worker: Worker, message: AnyWork) -> None:
         match message:
             case Verdicts():
                 self._take_verdicts(worker, message)
@@ -204,8 +239,10 @@ class Workers:
                 worker.discarded += message.discarded
                 worker.in_flight = message.in_flight
                 self._take_summaries(message.checks)
-            case Assign():
-                raise PeerError("an assignment is the core's to send")
+            case Counted():
+                self._counted(worker.name, message)
+            case Assign() | WantCounts():
+                raise PeerError(f"{type(message).__name__} is the core's to send")
 
     def _take_verdicts(self, worker: Worker, message: Verdicts) -> None:
         changed: list[str] = []

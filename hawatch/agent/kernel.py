@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from hawatch.actions.ipvs import Failure, Ipvs, check_capabilities
+from hawatch.actions.ipvs import Failure, Ipvs, Reading, check_capabilities
 from hawatch.actions.ipvs_codec import Counts
 from hawatch.agent.process import Capability, permitted_capabilities
 from hawatch.errors import KernelError
@@ -19,8 +19,8 @@ Table = dict[ServiceKey, TableEntry]
 class Kernel(Protocol):
     """What the core asks of the kernel. Every call may raise KernelError."""
 
-    def read(self) -> Table:
-        """Return the whole table."""
+    def read_counted(self) -> Reading:
+        """Return the whole table, with what the kernel counts."""
 
     def apply(self, changes: Sequence[Change]) -> Sequence[Failure]:
         """Make the changes in their order; return those that the kernel refused."""

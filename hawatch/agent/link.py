@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from hawatch.agent.measures import Counted, WantCounts
 from hawatch.agent.messages import (
     FRAME_LIMIT,
     LEASH_PACKET_LIMIT,
@@ -35,7 +36,7 @@ DESCRIPTORS_LIMIT = 4
 """Descriptors taken from one leash packet; every message carries at most one."""
 
 AnyLeash = AreYouThere | IAmHere | Link | WorkerLost | WorkerStarted | Reload | Stop | Adopt | WantLink
-AnyWork = Assign | Verdicts | Summary
+AnyWork = Assign | Verdicts | Summary | WantCounts | Counted
 
 _encoder = msgspec.msgpack.Encoder()
 _leash_decoder: msgspec.msgpack.Decoder[AnyLeash] = msgspec.msgpack.Decoder(AnyLeash)

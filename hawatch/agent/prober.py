@@ -25,9 +25,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from random import Random
 
+import msgspec
 import trio
 
 from hawatch.agent.link import FrameSplitter, frame, receive_leash, send_leash
+from hawatch.agent.measures import (
+    LATENCY_BOUNDS_US,
+    CheckCounts,
+    Counted,
+    Histogram,
+    ProbeCounts,
+    WantCounts,
+)
 from hawatch.agent.messages import AreYouThere, Assign, CheckSummary, IAmHere, Link, Summary, Verdicts, WorkMessage
 from hawatch.agent.ping_lane import PingLane
 from hawatch.agent.runner import boottime_ns, run_probe
@@ -36,7 +45,7 @@ from hawatch.errors import PeerError
 from hawatch.faults import exception_reason
 from hawatch.health.schedule import TICK_NS, Schedule, Slot
 from hawatch.health.verdict import CheckJudge
-from hawatch.model import NS_PER_MS, NS_PER_S, Check, Verdict
+from hawatch.model import NS_PER_MS, NS_PER_S, Check, CheckState, Verdict
 from hawatch.plugin import Attempt, Echo, Probe, Result, Target, down
 from hawatch.registry import probe_class
 
@@ -60,6 +69,15 @@ READ_BYTES = 1 << 20
 QUEUE_LIMIT = 64
 """Messages to the core that wait while it does not read; then the channel is given up, and a new one tells all."""
 
+COUNTS_PER_PART = 200
+"""Checks whose counts are told at once, unless there are very many."""
+PARTS_MAX = QUEUE_LIMIT // 4
+LATE_NS = 100 * NS_PER_MS
+"""A start as late as that is counted as late."""
+
+UP_NUMBERS = {CheckState.UP: 1, CheckState.DOWN: 0, CheckState.UNKNOWN: -1}
+
+_encode = msgspec.msgpack.Encoder().encode
 logger = logging.getLogger(__name__)
 
 
@@ -82,6 +100,15 @@ class Watched:
     latency_us: int = -1
     last_reason: str = ""
     weight: int = -1
+    all_runs: int = 0
+    """With `all_failures` and `latencies`, never set back."""
+    all_failures: int = 0
+    latencies: Histogram = field(default_factory=lambda: Histogram(LATENCY_BOUNDS_US))
+
+    def counts(self) -> CheckCounts:
+        """Return what was counted since it is watched."""
+        up = UP_NUMBERS[self.judge.verdict.state]
+        return CheckCounts(self.check.id, up, self.all_runs, self.all_failures, self.latencies.now())
 
 
 class Prober:
@@ -94,6 +121,8 @@ class Prober:
         self.pings = PingLane(self.take)
         self.lateness_ns_max = 0
         self.discarded = 0
+        self.all_discarded = 0
+        self.all_late = 0
         self.tasks = 0
         self._families: dict[str, dict[str, Watched]] = {}
         self._changed: dict[str, Verdict] = {}
@@ -142,6 +171,7 @@ class Prober:
             due = self.schedule.take_due(boottime_ns())
             if due:
                 self.lateness_ns_max = max(self.lateness_ns_max, max(slot.late_ns for slot in due))
+                self.all_late += sum(slot.late_ns >= LATE_NS for slot in due)
                 if self._start(due, nursery):
                     self._clock.poll(ANSWER_WAIT_MS)
             moved = self.lane.poll() | self.pings.poll() | bool(due)
@@ -212,16 +242,20 @@ class Prober:
         if watched is None:
             return
         watched.runs += 1
+        watched.all_runs += 1
         if result.ok:
             watched.latency_us = (finished_ns - started_ns) // 1000
+            watched.latencies.note(watched.latency_us)
             watched.last_reason = ""
             if result.facts or watched.facts:
                 watched.facts = dict(result.facts)
         else:
             watched.failures += 1
+            watched.all_failures += 1
             watched.last_reason = result.reason
             if result.inconclusive or self._is_our_fault(slot, started_ns, finished_ns):
                 self.discarded += 1
+                self.all_discarded += 1
                 return
         if result.weight is not None:
             watched.weight = result.weight
@@ -300,11 +334,31 @@ class Prober:
         splitter = FrameSplitter()
         while data := await stream.receive_some(READ_BYTES):
             for message in splitter.feed(bytes(data)):
-                if not isinstance(message, Assign):
-                    raise PeerError(f"the core sent {type(message).__name__}")
-                self.assign(message.checks, message.known)
-                self._changed.clear()
-                self._send(Verdicts(self.verdicts(), complete=True))
+                match message:
+                    case Assign():
+                        self.assign(message.checks, message.known)
+                        self._changed.clear()
+                        self._send(Verdicts(self.verdicts(), complete=True))
+                    case WantCounts(number=number):
+                        await self._tell_counts(number)
+                    case _:
+                        raise PeerError(f"the core sent {type(message).__name__}")
+
+    async def _tell_counts(self, number: int) -> None:
+        """Answer a question for what was counted, part by part; not when the core does not read."""
+        watched = list(self.watched.values())
+        size = max(COUNTS_PER_PART, -(-len(watched) // PARTS_MAX))
+        for begin in range(0, max(1, len(watched)), size):
+            part = ProbeCounts(
+                [one.counts() for one in watched[begin : begin + size]],
+                self.all_late,
+                self.schedule.skipped,
+                self.all_discarded,
+            )
+            if self._outbox is None or self._outbox.statistics().current_buffer_used > QUEUE_LIMIT // 2:
+                return
+            self._send(Counted(number, _encode(part), last=begin + size >= len(watched)))
+            await trio.lowlevel.checkpoint()
 
 
 async def _forward(

@@ -10,6 +10,8 @@ import msgspec
 import trio
 
 from hawatch import __version__
+from hawatch.actions.ipvs import Reading
+from hawatch.actions.ipvs_codec import Counts
 from hawatch.agent.child import CORE
 from hawatch.agent.core_lag import LagMeter
 from hawatch.agent.core_workers import Worker, WorkerState
@@ -36,6 +38,8 @@ class StatusInputs:
     """By service."""
     services: Mapping[str, ServiceStatus]
     summaries: Mapping[str, CheckSummary]
+    reading: Reading
+    """What the kernel counts, when its table was last read."""
     workers: Sequence[Worker]
     warnings: Sequence[str]
     lag: LagMeter
@@ -89,6 +93,7 @@ def describe_service(service: ServicePlan, inputs: StatusInputs) -> Object:
         "reason": status.reason if status else STARTING,
         "servers": [
             describe_server(server, rows.get((str(server.destination.key), sorry)), inputs, sorry=sorry)
+            | describe_traffic(inputs.reading.destinations.get(key, {}).get(server.destination.key))
             for server, sorry in plans
         ],
     }
@@ -117,6 +122,19 @@ def describe_server(server: ServerPlan, row: ServerStatus | None, inputs: Status
     if sorry:
         described["sorry"] = True
     return described
+
+
+def describe_traffic(counts: Counts | None) -> Object:
+    """Return what the kernel counts of a server; nothing when the kernel does not have it."""
+    if counts is None:
+        return {}
+    return {
+        "active": counts.active,
+        "inactive": counts.inactive,
+        "connections_per_s": counts.connections_per_s,
+        "bytes_in_per_s": counts.bytes_in_per_s,
+        "bytes_out_per_s": counts.bytes_out_per_s,
+    }
 
 
 def latency_ms(server: ServerPlan, summaries: Mapping[str, CheckSummary]) -> float | None:

@@ -17,6 +17,7 @@ COMMANDS = {
     "check": ("hawatch.cli.check", "validate a configuration file"),
     "probe": ("hawatch.cli.probe", "run one probe once"),
     "ctl": ("hawatch.cli.ctl", "look at and steer a running agent"),
+    "top": ("hawatch.cli.top", "the site at a glance on a terminal"),
     "schema": ("hawatch.cli.schema", "print the JSON Schema of the configuration, for editors"),
     "completion": ("hawatch.cli.completion", "print a completion script for bash or zsh"),
 }

@@ -59,6 +59,8 @@ class LinkHealth:
     heard_ns: int = -1
     received: int = 0
     lost: int = 0
+    round_trip_ns: int = -1
+    """Of the last answer that came back on it; -1 before the first one."""
 
 
 @dataclass(slots=True)
@@ -129,6 +131,12 @@ class Detector:
         if health.state is not PeerState.ALIVE:
             self.move(health, Sign.HEARD, now_ns)
         return True
+
+    def answered(self, peer: int, link: int, round_trip_ns: int) -> None:
+        """Note how long after its question an answer came back on a link."""
+        links = self.peers[peer].links
+        if link < len(links):
+            links[link].round_trip_ns = round_trip_ns
 
     def note_link(self, health: PeerHealth, link: LinkHealth, beat: int, now_ns: int) -> None:
         """Account a beat to its link; a beat that the link has brought already counts for nothing."""

@@ -134,6 +134,8 @@ class Node:
         self.sequence = self.beats = self.questions = 0
         self.nonces: dict[int, int] = {}
         """The last questions sent, with their number."""
+        self.asked_ns: dict[int, int] = {}
+        """When each of them was sent."""
         self.questions_to: dict[int, tuple[int, int]] = {}
         """The last question put to each node whose boot is not believed yet, and when."""
         self.next_beat_ns = now_ns
@@ -229,7 +231,7 @@ class Node:
         self.site.detector.check(now_ns)
         if not self.voter:
             self.judge_quorum(now_ns)
-            self.new_nonce()
+            self.asked_ns[self.new_nonce()] = now_ns
         for group in self.groups.values():
             group.beat(now_ns)
         self.requests.beat(now_ns)
@@ -310,7 +312,9 @@ class Node:
         self.questions += 1
         self.nonces[nonce] = self.questions
         if len(self.nonces) > NONCES_MAX:
-            del self.nonces[next(iter(self.nonces))]
+            oldest = next(iter(self.nonces))
+            del self.nonces[oldest]
+            self.asked_ns.pop(oldest, None)
         return nonce
 
     # --- hearing ---------------------------------------------------------------------------------------------
@@ -369,7 +373,9 @@ class Node:
                 self.site.send(Pong(message.nonce, self.sessions[datagram.sender].boot), datagram.sender)
 
     def note_life(self, sender: int, link: int, message: Message, now_ns: int) -> None:
-        """Account a sign of life to its link: a beat, or a witness's answer."""
+        """Account a sign of life to its link: a beat, or a witness's answer; and how long an answer took."""
+        if isinstance(message, Pong) and message.nonce in self.asked_ns:
+            self.site.detector.answered(sender, link, now_ns - self.asked_ns[message.nonce])
         if isinstance(message, Heartbeat):
             self.site.detector.heard(sender, link, message.beat, now_ns)
         elif isinstance(message, Pong) and sender not in self.site.directors and message.nonce in self.nonces:

@@ -19,6 +19,8 @@ it renewed but must not release it. Not handled here: freshness of messages (`se
 
 from __future__ import annotations
 
+from collections import Counter
+
 from hawatch.cluster import candidacy, handover
 from hawatch.cluster.acceptor import Denied, Granted
 from hawatch.cluster.effects import (
@@ -38,7 +40,7 @@ from hawatch.cluster.parameters import in_units
 from hawatch.cluster.quorum import Phase, Round, lost, unwinnable, won
 from hawatch.cluster.site import Site
 from hawatch.cluster.states import TRANSITIONS, Trigger
-from hawatch.cluster.wire import BY_ADMIN, Claim, Deny, Grant, GroupState, Release, Request, identifier
+from hawatch.cluster.wire import BY_ADMIN, Claim, Deny, DenyReason, Grant, GroupState, Release, Request, identifier
 from hawatch.model import NS_PER_MS, NS_PER_S, Severity
 
 ANNOUNCE_AFTER_NS = tuple(after * NS_PER_MS for after in (0, 50, 200, 500, 1000))
@@ -95,6 +97,8 @@ class Ownership:
         self.probing_since_ns = -1
         self.hold_down = HoldDown(site.parameters.hold_down_ns)
         self.renewals = self.renewals_failed = self.refusals = self.acquisitions = 0
+        self.refused: Counter[tuple[int, DenyReason]] = Counter()
+        """Refusals of each acceptor by reason."""
         self.kept_ns = 0
         self.close_ordered_ns = -1
         self.successor = 0
@@ -181,6 +185,7 @@ class Ownership:
             return
         round_.denials[acceptor] = denial
         self.refusals += 1
+        self.refused[acceptor, DenyReason(denial.reason)] += 1
         self.judge(round_, now_ns)
 
     def judge(self, round_: Round, now_ns: int) -> None:

@@ -43,6 +43,7 @@ def quorum(node: Node, now_ns: int) -> dict[str, object]:
         "held": held,
         "acceptors": count,
         "reachable": reachable,
+        "lease_ms": site.parameters.lease_ns // NS_PER_MS,
         "reason": reason,
     }
 
@@ -60,6 +61,7 @@ def peer_part(health: PeerHealth, now_ns: int) -> dict[str, object]:
                 "state": "up" if link.up else "down",
                 "received": link.received,
                 "lost": link.lost,
+                "round_trip_ms": round(link.round_trip_ns / NS_PER_MS, 3) if link.round_trip_ns >= 0 else None,
             }
             for link in health.links
         ],
@@ -81,4 +83,9 @@ def group_part(node: Node, group: Ownership, now_ns: int) -> dict[str, object]:
         "renewals": group.renewals,
         "renewals_failed": group.renewals_failed,
         "refusals": group.refusals,
+        "refused": [
+            {"acceptor": node.site.name(acceptor), "reason": reason.name.lower(), "count": count}
+            for (acceptor, reason), count in sorted(group.refused.items())
+        ],
+        "owned_ms": (now_ns - group.owner_since_ns) // NS_PER_MS if group.state is GroupState.OWNER else 0,
     }

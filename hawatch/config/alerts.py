@@ -20,6 +20,8 @@ CHOICES_MAX = 1000
 MAIL_SERVERS_MAX = 8
 COMMAND_MAX = 100
 DEPENDENCIES_MAX = 1000
+NAMES_MAX = 20
+USERS_MAX = 100
 
 
 def check_period(value: str) -> str:
@@ -146,12 +148,33 @@ class Depend(Section):
     on: Chosen = Field(description="the failure that explains them")
 
 
+class PageUser(Section):
+    """``[console.user.NAME]``: one who may see the page, or act on it."""
+
+    token_file: FilePath = Field(default="", description="file with the token that he logs in with; mode 0600")
+    certificate: str = Field(
+        default="", max_length=255, description="common name of his client certificate, which client_ca has signed"
+    )
+    may: Literal["read", "act"] = Field(default="act", description="whether he may only look, or drain and move too")
+
+
 class ConsoleConfig(Section):
-    """``[console]``: the journal, and where metrics are to be had."""
+    """``[console]``: the journal, and where the page and the metrics are to be had."""
 
     keep: Annotated[int, DurationBetween("1h", "3650d")] = Field(
         default=400 * 86400 * NS_PER_S, description="events are kept in the journal for so long"
     )
     listen: HostPort | Literal[""] = Field(
-        default="", description="address and port of /metrics, /livez and /readyz; none: nowhere"
+        default="", description="address and port of the page, /metrics, /livez and /readyz; none: nowhere"
     )
+    page: Boolean = Field(default=True, description="serve the page; without it only /metrics, /livez and /readyz")
+    anonymous: Boolean = Field(
+        default=True, description="on a loopback address anybody may look; false: only who is logged in"
+    )
+    names: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
+        default=(), max_length=NAMES_MAX, description="host names that browsers use for the page, besides addresses"
+    )
+    certificate: FilePath = Field(default="", description="PEM file of the server's certificate; none: plain HTTP")
+    key: FilePath = Field(default="", description="PEM file of its key; mode 0600")
+    client_ca: FilePath = Field(default="", description="PEM file of the CA whose client certificates are accepted")
+    user: dict[Name, PageUser] = Field(default={}, max_length=USERS_MAX, description="users of the page, by name")

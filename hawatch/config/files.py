@@ -35,6 +35,11 @@ def secret_files(config: Config) -> Iterator[tuple[Path, str]]:
     for name, hook in config.alert.webhook.items():
         if hook.secret_file:
             yield ("alert", "webhook", name, "secret_file"), hook.secret_file
+    if config.console.key:
+        yield ("console", "key"), config.console.key
+    for name, user in config.console.user.items():
+        if user.token_file:
+            yield ("console", "user", name, "token_file"), user.token_file
 
 
 def check_files(config: Config) -> tuple[FileFinding, ...]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hawatch.config import rules_alert, rules_cluster, rules_group, rules_probe, rules_service, warnings
+from hawatch.config import rules_alert, rules_cluster, rules_console, rules_group, rules_probe, rules_service, warnings
 from hawatch.config.probes import ProbeTypes
 from hawatch.config.problems import Finding
 from hawatch.config.schema import Config
 
-ERRORS = (*rules_cluster.RULES, *rules_group.RULES, *rules_service.RULES, *rules_alert.RULES)
+ERRORS = (*rules_cluster.RULES, *rules_group.RULES, *rules_service.RULES, *rules_alert.RULES, *rules_console.RULES)
 
 
 def find_errors(config: Config, probes: ProbeTypes) -> Iterator[Finding]:

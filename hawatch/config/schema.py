@@ -14,6 +14,7 @@ from hawatch.config.alerts import (
     ConsoleConfig,
     Depend,
     EmailAlert,
+    PageUser,
     ProgramAlert,
     WebhookAlert,
 )
@@ -33,7 +34,7 @@ from hawatch.config.service import ProbeConfig, Server, Service, TunnelConfig
 
 __all__ = [
     "Alerts", "Chosen", "Cluster", "Config", "ConsoleConfig", "Control", "Depend", "EmailAlert", "Group", "Ipvs",
-    "Node", "ProbeConfig", "ProgramAlert", "Section", "Server", "Service", "Sync", "TunnelConfig", "Vip",
+    "Node", "PageUser", "ProbeConfig", "ProgramAlert", "Section", "Server", "Service", "Sync", "TunnelConfig", "Vip",
     "WebhookAlert",
 ]  # fmt: skip
 
@@ -153,7 +154,7 @@ class Config(Section):
     depend: tuple[Depend, ...] = Field(
         default=(), max_length=DEPENDENCIES_MAX, description="failures that explain others"
     )
-    console: ConsoleConfig = Field(default=ConsoleConfig(), description="the journal and the metrics")
+    console: ConsoleConfig = Field(default=ConsoleConfig(), description="the journal, the page and the metrics")
 
     @property
     def leased(self) -> bool:

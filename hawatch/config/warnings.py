@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from hawatch.config.problems import Finding, nearest
 from hawatch.config.rules_cluster import nodes_with_paths
+from hawatch.config.rules_console import beyond_loopback
 from hawatch.config.rules_group import vip_owners
 from hawatch.config.schema import Config
 
@@ -14,7 +15,7 @@ EVENT_NAMES = (
     "server_up", "server_down", "service_down", "service_up", "takeover", "release", "switchover", "giveaway",
     "resume", "director_dead", "director_alive", "link_down", "link_up", "quorum_lost", "quorum_regained",
     "vip_conflict", "lease_late", "worker_lost", "worker_restarted", "config_reloaded", "config_rejected",
-    "alert_failed", "acknowledged", "journal_broken", "agent_started", "agent_stopped", "server_drained",
+    "alert_failed", "acknowledged", "asked", "journal_broken", "agent_started", "agent_stopped", "server_drained",
     "server_undrained", "server_disabled", "server_enabled", "ipvs_drift", "ipvs_refused", "ipvs_unreadable",
     "state_broken",
 )  # fmt: skip
@@ -148,7 +149,17 @@ def event_names(config: Config) -> Iterator[Finding]:
                 yield Finding(("alert", kind, name, "events", place), f"no event has this name{hint}")
 
 
+def token_in_the_clear(config: Config) -> Iterator[Finding]:
+    """A token that everybody on the way can read."""
+    console = config.console
+    tokens = any(user.token_file for user in console.user.values())
+    if console.page and tokens and beyond_loopback(console.listen) and not console.certificate:
+        yield Finding(
+            ("console", "listen"), "tokens and what the page shows go over the network in the clear", "certificate, key"
+        )
+
+
 RULES = (
     weak_quorum, one_link, unused_profile, unprobed, ungrouped, unused_keys, shared_probe_address, director_is_server,
-    synchronisation, plain_login, event_names,
+    synchronisation, plain_login, event_names, token_in_the_clear,
 )  # fmt: skip

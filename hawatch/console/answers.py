@@ -90,7 +90,8 @@ class Answers:
         await console.shelf.do(lambda store: store.change(changes))
         subjects = sorted(subject_of(record) for record in records)
         for record in records[:20]:
-            reason = f"acknowledged: {request.text or record.reason}"
+            who = protocol.asker(request)
+            reason = f"acknowledged{f' by {who}' if who else ''}: {request.text or record.reason}"
             console.tell(
                 Event("acknowledged", reason, group=record.group, service=record.service, server=record.server)
             )

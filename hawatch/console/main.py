@@ -16,13 +16,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
-from collections import deque
+from collections import Counter, deque
 
 import trio
 
 from hawatch.agent.core_console import console_frame, cut_frames
 from hawatch.agent.events import Record, read_back
 from hawatch.agent.link import receive_leash, send_leash
+from hawatch.agent.measures import CoreMeasures, ServicesMeasured, WorkerCounted
 from hawatch.agent.messages import (
     Adopt,
     AreYouThere,
@@ -39,7 +40,9 @@ from hawatch.agent.messages import (
 from hawatch.agent.settings import Settings, settings_from_file, wall_ns
 from hawatch.console.answers import serve_questions
 from hawatch.console.delivery import Delivery
-from hawatch.console.metrics import serve_metrics
+from hawatch.console.measures import MeasureKeeper
+from hawatch.console.page.feed import Feed
+from hawatch.console.page.server import PageServer
 from hawatch.console.policy import Policy, next_due_ns
 from hawatch.console.shelf import Shelf
 from hawatch.console.store import Store
@@ -74,8 +77,10 @@ class Console:
         self.status: bytes = b""
         """The core's status, as it was last told."""
         self.linked = False
-        self.taken = 0
-        """Events that were news since the start."""
+        self.taken: Counter[str] = Counter()
+        """Events that were news since the start, by name."""
+        self.scrapes = 0
+        self.measures = MeasureKeeper(self._send, lambda: self.linked)
         self._inbox: deque[Record] = deque()
         self._read_file = False
         self._news = trio.Event()
@@ -84,6 +89,8 @@ class Console:
         self._status_came = trio.Event()
         self._channel: trio.CancelScope | None = None
         self._warned: list[str] = []
+        self.feed = Feed(self)
+        self.page = PageServer(self, self.feed)
 
     def adopt(self, settings: Settings) -> None:
         """Make these settings the ones in force."""
@@ -94,6 +101,7 @@ class Console:
         self.recipients = {name: target.recipients for name, target in targets.items()}
         self.policy = make_policy(settings.config, targets)
         self.delivery.wake()
+        self.page.adopt()
         self._news.set()
 
     def tell(self, event: Event) -> None:
@@ -104,9 +112,15 @@ class Console:
         self._outbox.append(message)
         self._outgoing.set()
 
+    @property
+    def waiting(self) -> int:
+        """Return how many events wait to be written."""
+        return len(self._inbox)
+
     async def fresh_status(self) -> bytes:
         """Return the core's status, new if it answers in time."""
-        self._status_came = trio.Event()
+        if self._status_came.is_set():  # else somebody has asked already
+            self._status_came = trio.Event()
         self._send(WantStatus())
         with trio.move_on_after(STATUS_WAIT_S):
             await self._status_came.wait()
@@ -153,6 +167,8 @@ class Console:
                     case StatusNow(data=status):
                         self.status = status
                         self._status_came.set()
+                    case CoreMeasures() | ServicesMeasured() | WorkerCounted():
+                        self.measures.take(message)
                     case _:
                         raise PeerError(f"the core sent {type(message).__name__}")
 
@@ -191,9 +207,10 @@ class Console:
     async def _take(self, batch: list[Record]) -> None:
         policy, recipients = self.policy, self.recipients
         fresh = await self.shelf.do(lambda store: store.take(batch, policy, recipients))
-        self.taken += len(fresh)
+        self.taken.update(record.name for record in fresh)
         if fresh:
             self.delivery.wake()
+            self.feed.note(fresh)
 
     async def _catch_up(self) -> None:
         """Take in what the events file has; what is known already is passed over."""
@@ -266,7 +283,8 @@ def console_main(settings: Settings, leash: socket.socket) -> None:
             nursery.start_soon(console.care)
             nursery.start_soon(console.delivery.run)
             nursery.start_soon(serve_questions, console)
-            nursery.start_soon(serve_metrics, console)
+            nursery.start_soon(console.feed.run)
+            nursery.start_soon(console.page.run)
             await console.obey(leash, nursery)
             nursery.cancel_scope.cancel()
 

@@ -147,6 +147,13 @@ class Spool:
             for target, one in found.items()
         }
 
+    def waiting(self) -> dict[str, tuple[int, int]]:
+        """Return how many letters of each target wait, and when the oldest was made; found by an index."""
+        rows = self.database.execute(
+            "SELECT target, count(*), min(created_ns) FROM letter WHERE state IN ('waiting', 'sending') GROUP BY target"
+        )
+        return {target: (count, oldest_ns) for target, count, oldest_ns in rows}
+
     def _set(self, letter: Letter, state: str, attempts: int, due_ns: int, error: str, done_ns: int) -> None:
         # By key, not by number: the database in memory that takes the file's place numbers anew.
         self.database.execute(

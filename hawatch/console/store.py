@@ -88,6 +88,8 @@ class Store:
         self._fresh_ns = 0
         """When the file was begun by this process."""
         self.in_memory = False
+        self.committed_ns = 0
+        """When something was last written for good; 0 before the first time."""
         self._salvage_from = path
         self._db = self._open_any()
         if self.in_memory or self._salvage_from != path:
@@ -156,7 +158,10 @@ class Store:
         for _ in range(3):
             try:
                 with self._db:
-                    return work()
+                    done = work()
+                if not self.in_memory:
+                    self.committed_ns = self._wall_clock()
+                return done
             except sqlite3.Error as error:
                 self._fail(error)
         with self._db:

@@ -14,6 +14,8 @@ from hawatch.decoding import UNDECODABLE
 VERSION = 1
 REQUEST_LIMIT = 64 << 10
 """Bytes of one request line."""
+USER_LIMIT = 64
+"""Characters of a user's name."""
 REPLY_LIMIT = 64 << 20
 """Bytes of one reply line: the status of 100,000 servers fits."""
 EVENTS_COUNT_DEFAULT = 50
@@ -26,6 +28,8 @@ class Request(msgspec.Struct, frozen=True, tag_field="command", forbid_unknown_f
     """Base of the requests; `version` is checked before anything else."""
 
     version: int = VERSION
+    user: str | msgspec.UnsetType = msgspec.UNSET
+    """Who asks, where the one who connects asks for somebody else: the page does, for who is logged in."""
 
 
 class Status(Request, frozen=True, tag="status"):
@@ -179,6 +183,11 @@ class _Versioned(msgspec.Struct, frozen=True):
 
 
 _version_decoder = msgspec.json.Decoder(_Versioned)
+
+
+def asker(request: Request) -> str:
+    """Return who asks, as events tell it; "" where nobody is named."""
+    return "" if request.user is msgspec.UNSET else request.user[:USER_LIMIT]
 
 
 def raw(data: object) -> msgspec.Raw:

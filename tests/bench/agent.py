@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from hawatch.actions.ipvs import Failure
+from hawatch.actions.ipvs import Failure, Reading
 from hawatch.actions.ipvs_codec import Counts
 from hawatch.agent.kernel import LINUX, KernelSource, Table
 from hawatch.agent.main import keep
@@ -25,8 +25,9 @@ class MemoryKernel:
     def __init__(self) -> None:
         self.table: Table = {}
 
-    def read(self) -> Table:
-        return dict(self.table)
+    def read_counted(self) -> Reading:
+        counts = {key: {one: Counts(0, 0, 0) for one in entry.destinations} for key, entry in self.table.items()}
+        return Reading(dict(self.table), dict.fromkeys(self.table, Counts(0, 0, 0)), counts)
 
     def apply(self, changes: Sequence[Change]) -> Sequence[Failure]:
         self.table = dict(apply_to(self.table, changes))

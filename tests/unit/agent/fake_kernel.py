@@ -7,7 +7,7 @@ import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from hawatch.actions.ipvs import Failure
+from hawatch.actions.ipvs import Failure, Reading
 from hawatch.actions.ipvs_codec import Counts
 from hawatch.agent.kernel import KernelSource, Table
 from hawatch.errors import KernelError
@@ -38,6 +38,10 @@ class FileKernel:
             raise KernelError(str(error)) from error
         return table
 
+    def read_counted(self) -> Reading:
+        table = self.read()
+        return Reading(table, dict.fromkeys(table, Counts(0, 0, 0)), dict(self.read_counts(table)))
+
     def write(self, table: Table) -> None:
         """Be changed by someone else."""
         scratch = self.table_file.with_suffix(f".{os.getpid()}")  # agent and test write at the same time
@@ -63,7 +67,7 @@ class FileKernel:
     def set_timeouts(self, timeouts: IpvsTimeouts) -> bool:
         return False
 
-    def read_counts(self, services: Iterable[ServiceKey]) -> Mapping[ServiceKey, Mapping[DestinationKey, Counts]]:
+    def read_counts(self, services: Iterable[ServiceKey]) -> Mapping[ServiceKey, dict[DestinationKey, Counts]]:
         active = int(self.connections_file.read_text()) if self.connections_file.exists() else 0
         table = self.read()
         return {

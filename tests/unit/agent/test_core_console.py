@@ -8,8 +8,9 @@ import socket
 import pytest
 import trio
 
-from hawatch.agent.core_console import BATCH_MAX, ConsoleLink, console_frame, cut_frames
+from hawatch.agent.core_console import BATCH_MAX, PASSED_ON_MAX, ConsoleLink, console_frame, cut_frames
 from hawatch.agent.events import EventLog
+from hawatch.agent.measures import Counted, ServicesMeasured, WantMeasures, WorkerCounted
 from hawatch.agent.messages import ConsoleState, Happened, Known, StatusNow, Told, WantStatus
 from hawatch.errors import PeerError
 from hawatch.model import Event
@@ -17,6 +18,11 @@ from hawatch.model import Event
 
 async def status():
     return b"{}"
+
+
+async def measure(number):
+    yield ServicesMeasured(number, [], last=False)
+    yield ServicesMeasured(number, [], last=True)
 
 
 class Console:
@@ -57,7 +63,7 @@ def event(number):
 @pytest.fixture
 async def joined():
     events, wanted = log(limit=500), []
-    link = ConsoleLink(events, status, lambda: wanted.append(1))
+    link = ConsoleLink(events, status, lambda: wanted.append(1), measure)
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     async with trio.open_nursery() as nursery:
@@ -107,6 +113,17 @@ async def test_what_the_console_says(joined):
     assert StatusNow(b"{}") in heard
     assert link.warnings == ["the disk is full"]
     assert [record.name for record in events.last(5)] == ["e7"]
+
+
+async def test_numbers_in_parts_and_what_the_workers_answer(joined):
+    link, _, console, _ = joined
+    await console.say(Known(0))
+    await console.say(WantMeasures(3))
+    heard = [part for part in [await console.hear() for _ in range(3)] if not isinstance(part, Told)]
+    assert heard == [ServicesMeasured(3, [], last=False), ServicesMeasured(3, [], last=True)]
+    for number in range(1000):
+        link.pass_on("prober", Counted(number, b"x", last=True))
+    assert await console.hear() == WorkerCounted("prober", 1000 - PASSED_ON_MAX, b"x", last=True)
 
 
 async def test_a_channel_that_ends_is_asked_for_anew(joined):

@@ -8,6 +8,7 @@ import trio.testing
 
 from hawatch.agent.core_workers import RELINK_S, Workers, WorkerState
 from hawatch.agent.link import FrameSplitter, frame, work_pair
+from hawatch.agent.measures import Counted, WantCounts
 from hawatch.agent.messages import Assign, CheckSummary, Summary, Verdicts, WorkerLost, WorkerStarted
 from hawatch.model import Check, CheckState, Event, Plan, Verdict
 
@@ -154,3 +155,22 @@ def test_what_the_keeper_tells() -> None:
     assert (worker.state, worker.pid, worker.restarts) == (WorkerState.RUNNING, 12, 1)
     workers.lost(WorkerLost("unheard of", "", 1, 0))
     assert site.events == ["worker_lost", "worker_restarted"]
+
+
+async def test_what_a_prober_counts_is_asked_for_and_passed_on(nursery: trio.Nursery) -> None:
+    site = Site(check("a"))
+    passed: list[tuple[str, Counted]] = []
+    site.workers = Workers(plan(check("a")), site.emit, list, lambda: 7, list, lambda *words: passed.append(words))
+    assert site.workers.ask_counts(1) == []
+    prober = connect(site, nursery)
+    await prober.assigned()
+    assert site.workers.ask_counts(1) == [], "it has not told what it knows"
+    await prober.say(Verdicts([], complete=True))
+    assert site.workers.ask_counts(2) == ["prober"]
+    splitter = FrameSplitter()
+    (asked,) = splitter.feed(bytes(await prober.stream.receive_some(1 << 16)))
+    assert asked == WantCounts(2)
+    answer = Counted(2, b"not looked into", last=True)
+    await prober.say(answer)
+    assert passed == [("prober", answer)]
+    await prober.stream.aclose()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import socket
 from functools import partial
 
+import msgspec
 import pytest
 import trio
 
 from hawatch.agent.link import FrameSplitter, frame, leash_pair, receive_leash, send_leash, work_pair
+from hawatch.agent.measures import ProbeCounts, WantCounts
 from hawatch.agent.messages import AreYouThere, Assign, IAmHere, Link, Summary, Verdicts
-from hawatch.agent.prober import PAUSE_NS, Prober, _obey
+from hawatch.agent.prober import COUNTS_PER_PART, PARTS_MAX, PAUSE_NS, Prober, _obey
 from hawatch.agent.runner import boottime_ns
 from hawatch.model import NS_PER_MS, NS_PER_S, Check, CheckState, Verdict
 from hawatch.plugin import down, up
@@ -122,3 +124,31 @@ async def test_a_server_that_fails_and_comes_back_is_told_at_once_over_each_new_
             nursery.cancel_scope.cancel()
     for end in (leash, theirs, ours):
         end.close()
+
+
+async def test_what_it_counts_is_told_in_parts_when_it_is_asked(prober, nursery):
+    checks = [check(1, f"c{number}") for number in range(PARTS_MAX * COUNTS_PER_PART + 1)]
+    prober.assign(checks, [Verdict("c0", CheckState.DOWN)])
+    slot = next(one for one in prober.schedule.take_due(boottime_ns() + 10 * NS_PER_S) if one.check.id == "c0")
+    now_ns = boottime_ns()
+    prober.take(slot, up(), now_ns, now_ns + 30 * NS_PER_MS)
+    prober.take(slot, down("refused"), now_ns, now_ns + 1)
+    prober.summary()
+    ours, theirs = work_pair()
+    for end in (ours, theirs):
+        end.setblocking(False)
+    nursery.start_soon(prober.work, theirs)
+    stream, splitter, parts = trio.SocketStream(trio.socket.from_stdlib_socket(ours)), FrameSplitter(), []
+    await stream.send_all(frame(WantCounts(5)))
+    with trio.fail_after(20):
+        while not parts or not parts[-1].last:
+            parts += splitter.feed(bytes(await stream.receive_some(1 << 16)))
+    assert 1 < len(parts) <= PARTS_MAX
+    assert {part.number for part in parts} == {5}
+    told = [msgspec.msgpack.decode(part.data, type=ProbeCounts) for part in parts]
+    rows = {row.check: row for part in told for row in part.checks}
+    assert set(rows) == {one.id for one in checks}
+    assert (rows["c0"].up, rows["c0"].runs, rows["c0"].failures) == (1, 2, 1)
+    assert (sum(rows["c0"].latency.counts), rows["c0"].latency.counts[4], rows["c0"].latency.sum_us) == (1, 0, 30_000)
+    assert rows["c1"].up == -1
+    await stream.aclose()

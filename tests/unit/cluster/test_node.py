@@ -317,7 +317,7 @@ def test_the_status_says_why() -> None:
     site = settled()
     found = report(site.node("a"), site.now_ns)
     assert found["quorum"] == {
-        "mode": "witness", "held": True, "acceptors": 3, "reachable": 3, "reason": "3 of 3 nodes answer, 2 are needed",
+        "mode": "witness", "held": True, "acceptors": 3, "reachable": 3, "lease_ms": 1500, "reason": "3 of 3 nodes answer, 2 are needed",
     }  # fmt: skip
     groups = found["groups"]
     assert isinstance(groups, list)

@@ -339,6 +339,12 @@ ROWS = [
         "alert.webhook.x.period",
         "not accepted",
     ),
+    ("page for everybody", '[console]\nlisten = "192.168.1.5:9694"\n', "console.listen", "open to everybody"),
+    ("page on every address", '[console]\nlisten = "0.0.0.0:9694"\n', "console.listen", "open to everybody"),
+    ("user without anything", '[console.user.alice]\nmay = "read"\n', "console.user.alice", "without a token_file"),
+    ("certificate without CA", '[console.user.a]\ncertificate = "a"\n', "console.user.a.certificate", "no CA"),
+    ("certificate without key", '[console]\ncertificate = "/a"\n', "console.certificate", "without key"),
+    ("CA without TLS", '[console]\nclient_ca = "/a"\n', "console.client_ca", "without TLS"),
     ("from", '[alert.email.ops]\nto = "a@b"\nserver = "m:25"\n', "alert.email.ops.from", "missing"),
     ("name of an alert", '[alert.webhook."x y"]\nurl = "https://x"\n', 'alert.webhook."x y"', "not accepted"),
     ("URL", '[alert.webhook.x]\nurl = "ftp://x"\n', "alert.webhook.x.url", "not accepted"),
@@ -362,7 +368,12 @@ def test_refused(text, path, message):
     assert 1 <= found[path].line <= text.count("\n") + 1
 
 
+TOKEN = '[console.user.alice]\ntoken_file = "/a"\n'
 ACCEPTED = [
+    ("page on loopback", ONE + '[console]\nlisten = "[::1]:9694"\n'),
+    ("page by name", ONE + '[console]\nlisten = "localhost:9694"\n'),
+    ("metrics for everybody", ONE + '[console]\nlisten = "0.0.0.0:9694"\npage = false\n'),
+    ("page with users", ONE + '[console]\nlisten = "0.0.0.0:9694"\n' + TOKEN),
     ("no group, no VIP of ours", SERVICE.replace('group = "web"\n', "")),
     ("single director", ONE + SERVICE.replace('group = "web"\n', "")),
     ("group alone: a failover pair without services", PAIR),

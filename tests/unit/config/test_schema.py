@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from hawatch.cluster import parameters
-from hawatch.config.alerts import Chosen, ConsoleConfig, Depend, EmailAlert, ProgramAlert, WebhookAlert
+from hawatch.config.alerts import Chosen, ConsoleConfig, Depend, EmailAlert, PageUser, ProgramAlert, WebhookAlert
 from hawatch.config.load import load_file, load_text
 from hawatch.config.schema import (
     Cluster,
@@ -46,6 +46,7 @@ SECTIONS = {
     Depend: "## `[[depend]]`",
     Chosen: "## `[[depend]]`",
     ConsoleConfig: "## `[console]`",
+    PageUser: "## `[console.user.NAME]`",
 }
 
 

@@ -75,6 +75,12 @@ WARNED = [
         "in the clear",
     ),
     (
+        "token in the clear",
+        '[console]\nlisten = "192.168.1.5:9694"\n[console.user.a]\ntoken_file = "/x"\n',
+        "console.listen",
+        "in the clear",
+    ),
+    (
         "no such event",
         '[alert.webhook.x]\nurl = "https://x"\nevents = ["server_dwn"]\n',
         "alert.webhook.x.events[1]",

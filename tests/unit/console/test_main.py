@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from hawatch.console.catalogue import CATALOGUE
 from hawatch.control.client import Client
 from hawatch.control.protocol import Disable, Enable
 from tests.unit.agent.test_core import Agent, Server
@@ -135,8 +136,30 @@ def test_metrics_of_a_running_agent(make_site):
         except httpx.HTTPError:
             return ""
 
-    site.agent.wait(lambda: f'hawatch_server_up{{server="{site.servers[0].name}"' in fetch())
-    assert 'hawatch_worker_running{worker="core"} 1.0' in fetch()
+    server = site.servers[0].name
+    site.agent.wait(lambda: f'hawatch_server_up{{server="{server}",service="web"}} 1.0' in fetch())
+    text = fetch()
+    lint = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
+    assert (lint.returncode, lint.stdout, lint.stderr) == (0, "", "")
+    names = set(re.findall("^# TYPE (\\S+) ", text, re.M))
+    assert names <= {spec.name for spec in CATALOGUE.values()}
+    for line in (
+        'hawatch_worker_running{worker="core"} 1.0',
+        "hawatch_quorum_held 1.0",
+        "hawatch_core_lag_seconds_count ",
+        "hawatch_journal_last_commit_timestamp_seconds ",
+        'hawatch_process_cpu_seconds_total{worker="prober"} ',
+    ):
+        assert line in text, line
+    runs = re.compile(rf'^hawatch_probe_runs_total\{{.*target="{re.escape(server)}"\}} (.*)$', re.M)
+    latency = re.compile(rf'^hawatch_probe_latency_seconds_count\{{.*target="{re.escape(server)}"\}} (.*)$', re.M)
+    counted = f'hawatch_ipvs_server_connections_total{{server="{server}",service="web"}} '
+    site.agent.wait(lambda: counted in fetch())
+    before = float(runs.search(text)[1])
+    assert before >= float(latency.search(text)[1]) >= 1
+    site.agent.wait(lambda: float(runs.search(fetch())[1]) > before)
+    os.kill(site.agent.worker("prober")["pid"], signal.SIGSTOP)
+    assert "hawatch_core_up 1.0" in fetch(), "a prober that hangs holds nobody up for long"
     assert httpx.get(f"http://127.0.0.1:{port}/readyz").text == "ok\n"
 
 

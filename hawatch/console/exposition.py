@@ -1,0 +1,96 @@
+"""One answer to /metrics: ask, gather what the console knows, and make the text in a thread."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections import Counter
+from pathlib import Path
+from typing import Protocol
+
+import trio
+from prometheus_client import CollectorRegistry, generate_latest
+
+from hawatch.agent.child import CONSOLE
+from hawatch.agent.settings import Settings
+from hawatch.console.collector import ConsoleNumbers, Snapshot
+from hawatch.console.delivery import Delivery
+from hawatch.console.measures import MeasureKeeper, Measures
+from hawatch.console.processes import Usage, usage
+from hawatch.console.shelf import Shelf
+from hawatch.model import Plan
+
+KEEPER = "keeper"
+
+
+class Measured(Protocol):
+    """What the metrics need of the console."""
+
+    settings: Settings
+    delivery: Delivery
+    shelf: Shelf
+    measures: MeasureKeeper
+    taken: Counter[str]
+    scrapes: int
+
+    @property
+    def waiting(self) -> int:
+        """Return how many events wait to be written."""
+
+
+async def exposition(console: Measured) -> bytes:
+    """Return the metrics as Prometheus reads them."""
+    began_s = trio.current_time()
+    measures = await console.measures.fresh()
+    gather_s = trio.current_time() - began_s
+    console.scrapes += 1
+    numbers = await _numbers(console, measures, gather_s)
+    return await trio.to_thread.run_sync(render, measures, console.settings.plan, numbers)
+
+
+def render(measures: Measures | None, plan: Plan, numbers: ConsoleNumbers) -> bytes:
+    """Return the text."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Snapshot(measures, plan, numbers))
+    return bytes(generate_latest(registry))
+
+
+async def _numbers(console: Measured, measures: Measures | None, gather_s: float) -> ConsoleNumbers:
+    store, delivery, settings = console.shelf.store, console.delivery, console.settings
+    waiting: dict[str, tuple[int, int]] = {}
+    with contextlib.suppress(sqlite3.Error):
+        waiting = await console.shelf.do(lambda store: store.spool.waiting())
+    return ConsoleNumbers(
+        cluster=settings.config.cluster.name,
+        node=settings.node,
+        taken=dict(console.taken),
+        events_waiting=console.waiting,
+        journal_bytes=_size(store.path),
+        journal_on_disk=not store.in_memory,
+        journal_committed_ns=store.committed_ns,
+        alerts=tuple(delivery.targets),
+        sent=dict(delivery.sent),
+        failures=dict(delivery.failures),
+        waiting=waiting,
+        usages=_usages(measures),
+        scrapes=console.scrapes,
+        gather_s=gather_s,
+    )
+
+
+def _size(path: Path) -> int:
+    total = 0
+    for ending in ("", "-wal"):
+        with contextlib.suppress(OSError):
+            total += path.with_name(path.name + ending).stat().st_size
+    return total
+
+
+def _usages(measures: Measures | None) -> dict[str, Usage]:
+    """Return what each process uses, as far as it is known which they are."""
+    pids = {KEEPER: os.getppid(), CONSOLE: os.getpid()}
+    if measures is not None and measures.core is not None:
+        pids |= {worker.name: worker.pid for worker in measures.core.workers if worker.pid}
+    found = {name: usage(pid) for name, pid in pids.items()}
+    return {name: each for name, each in found.items() if each is not None}

@@ -1,0 +1,295 @@
+"""Whole pages, and the parts of a page that a browser lacks. Pure but for the feed that they are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from hawatch.agent.events import Record
+from hawatch.console.page import render
+from hawatch.console.page.feed import Feed, now_text
+from hawatch.console.page.graphs import DAY, HOUR
+from hawatch.console.page.guard import User
+from hawatch.console.page.html import Html, Part, join, tag
+from hawatch.console.page.pieces import (
+    EVENTS,
+    HEAD,
+    OWNERSHIP,
+    SERVICES,
+    WORKERS,
+    Head,
+    Ownership,
+    Row,
+    ServerRow,
+    events_id,
+    every_id,
+    graph_id,
+    row_id,
+    shown_id,
+)
+from hawatch.control.view import WorkerView
+
+COLUMNS = ("service, server", "state", "why", "weight", "connections", "rate", "latency", "last hour")
+CHARTS = (
+    ("active", "connections"), ("connections", "new connections/s"), ("in", "bytes/s in"), ("out", "bytes/s out"),
+    ("latency", "latency in ms"), ("up", "servers up"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An element of a page."""
+
+    id: str
+    key: str
+    """The piece that it shows."""
+    render: Callable[[], Html]
+    block: str = ""
+    """The element that it is in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a browser shows: the first page, that with all servers, or one service's."""
+
+    service: str = ""
+    every: bool = False
+
+    @property
+    def path(self) -> str:
+        """Its address."""
+        if self.service:
+            return f"/service/{self.service}"
+        return "/?servers=all" if self.every else "/"
+
+
+class Painter:
+    """Makes HTML of the feed for one who may act, or not."""
+
+    def __init__(self, feed: Feed, *, act: bool) -> None:
+        self._feed = feed
+        self._act = act
+
+    # --- elements --------------------------------------------------------------------------------------------
+
+    def entries(self, place: Place) -> Iterator[Entry]:
+        """Yield every element of a page that changes by itself; a block before what is in it."""
+        node = self._feed.view.node if self._feed.view else ""
+        yield Entry(HEAD, HEAD, lambda: render.head(cast("Head", self._piece(HEAD)), node))
+        if place.service:
+            yield from self._block(place.service, every_id(place.service), graphs=True)
+            key = graph_id(row_id(place.service))
+            yield Entry("charts", key, lambda: self._charts(place.service))
+            key = events_id(place.service)
+            yield Entry(key, key, lambda: self._events(key))
+            return
+        yield Entry(OWNERSHIP, OWNERSHIP, self._ownership)
+        for name in cast("tuple[str, ...]", self._piece(SERVICES) or ()):
+            yield from self._block(name, every_id(name) if place.every else shown_id(name), graphs=False)
+        yield Entry(EVENTS, EVENTS, lambda: self._events(EVENTS))
+        yield Entry(
+            WORKERS, WORKERS, lambda: render.workers(cast("tuple[WorkerView, ...]", self._piece(WORKERS) or ()))
+        )
+
+    def _block(self, service: str, block: str, *, graphs: bool) -> Iterator[Entry]:
+        row = row_id(service)
+        yield Entry(block, block, lambda: self._whole(service, block, graphs=graphs))
+        yield Entry(row, row, lambda: self._row(service), block)
+        yield Entry(graph_id(row), graph_id(row), lambda: self._spark(row, service), block)
+        for key in cast("tuple[str, ...]", self._piece(block) or ()):
+            yield Entry(key, key, lambda key=key: self._server(key, graphs=graphs), block)  # type: ignore[misc]
+            if graphs:
+                yield Entry(graph_id(key), graph_id(key), lambda key=key: self._server_spark(key), block)  # type: ignore[misc]
+
+    def _piece(self, key: str) -> object:
+        return self._feed.board.get(key)
+
+    def _ownership(self) -> Html:
+        return render.ownership(cast("Ownership", self._piece(OWNERSHIP)), act=self._act)
+
+    def _events(self, key: str) -> Html:
+        return render.event_list(cast("tuple[Record, ...]", self._piece(key) or ()), key)
+
+    def _row(self, service: str) -> Html:
+        row = row_id(service)
+        return render.service_row(cast("Row", self._piece(row)), self._spark(row, service), act=self._act)
+
+    def _spark(self, key: str, name: str) -> Html:
+        curve, what = self._feed.spark(name, render.SPARK)
+        return render.spark(curve, what, key)
+
+    def _server(self, key: str, *, graphs: bool) -> Html:
+        graph = self._server_spark(key) if graphs else None
+        return render.server_row(cast("ServerRow", self._piece(key)), graph, act=self._act)
+
+    def _server_spark(self, key: str) -> Html:
+        piece = cast("ServerRow", self._piece(key))
+        return self._spark(key, f"{piece.service} {piece.server.name}")
+
+    def _whole(self, service: str, block: str, *, graphs: bool) -> Html:
+        shown = cast("tuple[str, ...]", self._piece(block) or ())
+        count = len(cast("tuple[str, ...]", self._piece(every_id(service)) or ()))
+        rows = [self._row(service), *(self._server(key, graphs=graphs) for key in shown)]
+        more = count - len(shown)
+        words = f"{more} more server{'s' if more != 1 else ''}" if more and shown else ""
+        return render.block(block, rows, words, service)
+
+    def _charts(self, service: str) -> Html:
+        figures = []
+        for key, what in CHARTS:
+            for span, when in ((HOUR, "last hour"), (DAY, "last day")):
+                curve = self._feed.curve(f"{service} {key}", span, render.LARGE)
+                if curve.path:
+                    figures.append(render.large(curve, what, when))
+        return tag("div", *figures, id="charts", class_="charts")
+
+    # --- what changed ----------------------------------------------------------------------------------------
+
+    def changes(self, place: Place, since: int) -> dict[str, str] | None:
+        """Return the elements that changed since a version; None when the page is another one now."""
+        board = self._feed.board
+        if board.newer((SERVICES,), since) or (place.service and board.get(every_id(place.service)) is None):
+            return None
+        entries = list(self.entries(place))
+        newer = set(board.newer({entry.key for entry in entries}, since))
+        found: dict[str, str] = {}
+        for entry in entries:
+            if entry.key in newer and entry.block not in found:
+                found[entry.id] = entry.render()
+        return found
+
+    # --- main parts ------------------------------------------------------------------------------------------
+
+    def first(self, place: Place) -> Html:
+        """Return the main part of the first page."""
+        made = {entry.id: entry for entry in self.entries(place) if not entry.block}
+        blocks = [entry.render() for entry in made.values() if entry.id.startswith(("shown:", "every:"))]
+        other = tag("a", "Show every server", href="/?servers=all") if not place.every else tag(
+            "a", "Show only what is not up", href="/")  # fmt: skip
+        view = self._feed.view
+        large = view is not None and sum(len(service.servers) for service in view.services) > 0
+        parts: list[Part] = [made[HEAD].render(), made[OWNERSHIP].render()]
+        if blocks:
+            parts.append(self._services(blocks, "Services"))
+            parts.append(tag("p", other) if large else None)
+        parts += [
+            tag("h2", "Events"), made[EVENTS].render(), tag("p", tag("a", "All events", href="/events")),
+            tag("h2", "Processes"), made[WORKERS].render(),
+        ]  # fmt: skip
+        return join(*parts)
+
+    def service(self, place: Place) -> Html:
+        """Return the main part of a service's page."""
+        made = {entry.id: entry for entry in self.entries(place) if not entry.block}
+        return join(
+            made[HEAD].render(),
+            self._services([made[every_id(place.service)].render()], f"Service {place.service}"),
+            made["charts"].render(),
+            tag("h2", "Events"),
+            made[events_id(place.service)].render(),
+        )
+
+    def _services(self, blocks: Sequence[Html], title: str) -> Html:
+        names = (*COLUMNS, "") if self._act else COLUMNS
+        cells = [tag("th", name, scope="col") if name else tag("td") for name in names]
+        return tag("table", tag("caption", title), tag("thead", tag("tr", *cells)), *blocks, class_="services")
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What is around the main part of every page."""
+
+    node: str
+    cluster: str
+    user: User | None
+    can_log_in: bool
+    stamp: str
+    """What forms bring along to be ours."""
+    version: str
+    style: str
+    script: str
+    live: str = ""
+    """The page that the script keeps fresh; "": none."""
+
+    def page(self, title: str, main: Html) -> bytes:
+        """Return a whole page."""
+        head = render.page_head(f"{title} - {self.node}", self.style, self.script)
+        links: list[Part] = [tag("a", "Overview", href="/"), tag("a", "Events", href="/events"), self._who()]
+        body = tag(
+            "body",
+            tag("a", "Skip to the content", href="#main", class_="skip"),
+            tag("header", tag("h1", self.node, tag("small", f"cluster {self.cluster}")), tag("nav", *links)),
+            tag("main", main, id="main", tabindex="-1", data_live=self.live or None, data_version=self.version or None),
+            tag("footer", tag("p", f"as of {now_text()}", id="live"), tag("p", id="said", role="status")),
+            tag("form", id="act", method="get", action="/act"),
+            tag("dialog", id="dialog", aria_labelledby="dialog-title"),
+        )
+        return f"<!doctype html>{tag('html', head, body, lang='en')}".encode()
+
+    def _who(self) -> Html | None:
+        if self.user is not None:
+            label = f"Log out {self.user.name}"
+            return tag("form", tag("input", type="hidden", name="stamp", value=self.stamp), tag("button", label),
+                       method="post", action="/logout")  # fmt: skip
+        return tag("a", "Log in", href="/login") if self.can_log_in else None
+
+
+def login_form(wrong: str) -> Html:
+    """Return the form to log in with."""
+    return tag(
+        "form",
+        tag("h2", "Log in"),
+        tag("p", wrong, class_="note bad", role="alert") if wrong else None,
+        tag("label", "Your token ", tag("input", type="password", name="token", required=True, autofocus=True)),
+        tag("button", "Log in"),
+        method="post", action="/login", class_="box",
+    )  # fmt: skip
+
+
+def confirmation(title: str, words: str, sentences: Sequence[str], command: str, stamp: str, *, note: bool) -> Html:
+    """Return the form that says what will be done, and does it."""
+    box = tag("label", "Tell the others ", tag("input", name="text", maxlength=300)) if note else None
+    return tag(
+        "form",
+        tag("h2", title, id="dialog-title"),
+        *(tag("p", sentence) for sentence in sentences),
+        tag("p", "The same by ", tag("code", command)),
+        box,
+        tag("input", type="hidden", name="what", value=words),
+        tag("input", type="hidden", name="stamp", value=stamp),
+        tag("p", tag("button", "Do it", class_="sure"), tag("a", "Cancel", href="/", class_="cancel", autofocus=True),
+            class_="acts"),
+        method="post", action="/act", class_="box",
+    )  # fmt: skip
+
+
+def outcome(title: str, lines: Sequence[str], *, done: bool) -> Html:
+    """Return what came of an action."""
+    return tag(
+        "div",
+        tag("h2", title, id="dialog-title"),
+        *(tag("p", line, class_="note" if done else "note bad") for line in lines),
+        tag("p", tag("a", "Close", href="/", class_="cancel", autofocus=True), class_="acts"),
+        class_="box",
+    )
+
+
+def events_page(records: Sequence[Record], wanted: dict[str, str], older: str) -> Html:
+    """Return events by filter, with the form that filters."""
+    fields = [
+        tag("label", f"{name} ", tag("input", name=name, value=wanted.get(name, "")))
+        for name in ("service", "server", "group", "name")
+    ]
+    choices = [
+        tag("option", word or "any", value=word, selected=wanted.get("severity", "") == word)
+        for word in ("", "warning", "critical")
+    ]
+    return join(
+        tag("h2", "Events"),
+        tag("form", *fields, tag("label", "at least ", tag("select", *choices, name="severity")),
+            tag("button", "Filter"), method="get", action="/events", class_="filter"),
+        render.event_list(records, "found"),
+        tag("p", tag("a", "Older", href=older)) if older else None,
+        tag("p", "No event is like that.") if not records else None,
+    )  # fmt: skip

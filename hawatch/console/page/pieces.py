@@ -1,0 +1,154 @@
+"""A view taken apart into the pieces of the page, each of which changes by itself. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from hawatch.agent.events import Record
+from hawatch.control.view import ServerView, ServiceView, Tone, View, quorum_sentence, summary
+
+EVENTS_SHOWN = 30
+ALL_SHOWN_MAX = 60
+"""A site with no more servers than that shows them all on its first page."""
+TROUBLED_SHOWN_MAX = 10
+"""Else a service shows so many of those that are not up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The whole in one line, and what to look at first."""
+
+    tone: Tone
+    sentence: str
+    quorum: str
+    quorum_held: bool
+    warnings: tuple[str, ...]
+    stale: str
+    """Since when the core has not answered; "" when it does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A service without its servers."""
+
+    service: ServiceView
+    """With no servers in it: those are pieces of their own."""
+    tone: Tone
+    up_count: int
+    count: int
+    active: float | None
+    connections_per_s: float | None
+    bytes_per_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerRow:
+    """A server of a service."""
+
+    service: str
+    server: ServerView
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """Groups and directors: who owns what, and why."""
+
+    view: View
+    """With nothing in it but node, groups, directors and witnesses."""
+
+
+Piece = Head | Row | ServerRow | Ownership | tuple[object, ...] | int
+
+HEAD, OWNERSHIP, SERVICES, EVENTS, WORKERS = "head", "ownership", "services", "events", "workers"
+
+
+def row_id(service: str) -> str:
+    """Return the id of a service's row."""
+    return f"svc:{service}"
+
+
+def shown_id(service: str) -> str:
+    """Return the id of a service with the servers that the first page shows."""
+    return f"shown:{service}"
+
+
+def every_id(service: str) -> str:
+    """Return the id of a service with all its servers."""
+    return f"every:{service}"
+
+
+def server_id(service: str, server: str) -> str:
+    """Return the id of a server's row."""
+    return f"srv:{service}:{server}"
+
+
+def graph_id(row: str) -> str:
+    """Return the id of the graph in a row."""
+    return f"graph:{row}"
+
+
+def events_id(service: str) -> str:
+    """Return the id of the events of a service."""
+    return f"events:{service}"
+
+
+def make_pieces(view: View, events: Sequence[Record], sample: int, stale: str) -> dict[str, Piece]:
+    """Return every piece of the site; `sample` is the number of the last row of the graphs."""
+    found: dict[str, Piece] = {HEAD: make_head(view, stale), EVENTS: tuple(events[-EVENTS_SHOWN:])}
+    found[OWNERSHIP] = Ownership(
+        View(view.cluster, view.node, groups=view.groups, directors=view.directors, witnesses=view.witnesses)
+    )
+    found[SERVICES] = tuple(service.name for service in view.services)
+    found[WORKERS] = view.workers
+    full = shows_all(view)
+    for service in view.services:
+        row = row_id(service.name)
+        found[row] = make_row(service)
+        found[graph_id(row)] = sample
+        ids = []
+        for server in service.servers:
+            key = server_id(service.name, server.name)
+            ids.append(key)
+            found[key] = ServerRow(service.name, server)
+            found[graph_id(key)] = sample
+        found[every_id(service.name)] = tuple(ids)
+        found[shown_id(service.name)] = tuple(ids) if full else tuple(troubled(service))
+        mine = [record for record in events if record.service == service.name]
+        found[events_id(service.name)] = tuple(mine[-EVENTS_SHOWN:])
+    return found
+
+
+def make_head(view: View, stale: str) -> Head:
+    """Return the whole in one line."""
+    tone, sentence = summary(view)
+    return Head(
+        Tone.BAD if stale else tone, sentence, quorum_sentence(view.quorum), view.quorum.held, view.warnings, stale
+    )
+
+
+def make_row(service: ServiceView) -> Row:
+    """Return a service without its servers."""
+    per_s = [value for key in ("bytes_in_per_s", "bytes_out_per_s") if (value := service.total(key)) is not None]
+    return Row(
+        msgspec.structs.replace(service, servers=()),
+        service.tone,
+        service.up_count,
+        len(service.real),
+        service.total("active"),
+        service.total("connections_per_s"),
+        sum(per_s) if per_s else None,
+    )
+
+
+def shows_all(view: View) -> bool:
+    """Tell whether the first page shows every server."""
+    return sum(len(service.servers) for service in view.services) <= ALL_SHOWN_MAX
+
+
+def troubled(service: ServiceView) -> Iterable[str]:
+    """Return the ids of the servers that are worth a line on a long page."""
+    found = [server_id(service.name, server.name) for server in service.real if server.state != "up"]
+    return found[:TROUBLED_SHOWN_MAX]

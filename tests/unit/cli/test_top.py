@@ -1,0 +1,135 @@
+"""`hawatch top` on a terminal of its own, before an agent that answers with a status."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import termios
+import threading
+
+import pytest
+
+from tests.unit.console.page.sample import server, service, status
+
+PATIENCE_S = 20.0
+
+
+class Core:
+    """Answers every request with a status."""
+
+    def __init__(self, directory):
+        self.told = status()
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(directory / "ctl.sock"))
+        self.listener.listen(8)
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            with connection:
+                connection.recv(65536)
+                connection.sendall(json.dumps({"kind": "done", "data": self.told}).encode() + b"\n")
+
+    def stop(self):
+        with contextlib.suppress(OSError):  # stopped already
+            self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+
+@pytest.fixture
+def core(tmp_path):
+    made = Core(tmp_path)
+    yield made
+    made.stop()
+
+
+def command(directory, *words):
+    return [sys.executable, "-m", "hawatch.cli.main", "top", "--runtime-dir", str(directory), *words]
+
+
+def test_once(core, tmp_path):
+    core.told = status(services=[service(server(), server("192.0.2.2", "down", reason="no greeting in 1 s"))])
+    done = subprocess.run(command(tmp_path, "--once"), capture_output=True, text=True, timeout=PATIENCE_S, check=True)
+    assert "group web  owner  owner lvs1  lvs1 renewed its lease" in done.stdout
+    assert "no greeting in 1 s" in done.stdout
+    assert "\x1b" not in done.stdout
+    done = subprocess.run(command(tmp_path, "--once", "--down"), capture_output=True, text=True, timeout=20, check=True)
+    assert "192.0.2.1:80" not in done.stdout
+
+
+def test_no_agent_and_no_terminal(core, tmp_path):
+    done = subprocess.run(command(tmp_path / "none"), capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert (done.returncode, "no agent answers" in done.stderr) == (3, True)
+    done = subprocess.run(command(tmp_path), capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert (done.returncode, "--once prints once" in done.stderr) == (2, True)
+
+
+class Terminal:
+    """A terminal with `hawatch top` on it."""
+
+    def __init__(self, directory, columns, rows):
+        self.master, slave = pty.openpty()
+        self.resize(columns, rows)
+        self.process = subprocess.Popen(
+            command(directory), stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+            env={**os.environ, "TERM": "xterm", "LC_ALL": "C.UTF-8"},
+        )  # fmt: skip
+        os.close(slave)
+        self.written = ""
+
+    def resize(self, columns, rows):
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def wait(self, words):
+        """Wait until the terminal was sent some words after what was waited for before."""
+        while words not in (text := re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\([A-Z]", "", self.written)):
+            assert select.select([self.master], [], [], PATIENCE_S)[0], text
+            self.written += os.read(self.master, 65536).decode(errors="replace")
+        self.written = ""
+
+    def press(self, keys):
+        os.write(self.master, keys)
+
+
+@pytest.fixture
+def terminal(core, tmp_path):
+    core.told = status(services=[service(*(server(f"192.0.2.{n + 1}") for n in range(40)))])
+    made = Terminal(tmp_path, 80, 24)
+    yield made
+    made.process.kill()
+    made.process.wait()
+    os.close(made.master)
+
+
+@pytest.mark.slow
+def test_on_a_terminal(core, terminal):
+    terminal.wait("All is well: 40 of 40 servers up")
+    terminal.press(b"jjj\x0c")
+    terminal.wait("line 4 of 41")
+    terminal.press(b"s\x0c")
+    terminal.wait("all servers, by state")
+    terminal.press(b"d\x0c")
+    terminal.wait("only what is not up, by state")
+    core.told = status(services=[service(server("192.0.2.7", "down", reason="hung up"))])
+    terminal.wait("hung up")
+    terminal.resize(60, 12)
+    os.killpg(terminal.process.pid, signal.SIGWINCH)
+    terminal.wait("hung up")
+    core.stop()
+    terminal.wait("NO ANSWER")
+    terminal.press(b"q")
+    assert terminal.process.wait(PATIENCE_S) == 0
