@@ -38,6 +38,7 @@ picture: packages $(VENV)/.ready
 
 bench: packages $(VENV)/.ready
 	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench.metrics
 	$(BIN)/python -m tests.bench.failover
 	$(ON_IPVS) $(BIN)/python -m tests.bench.ipvs
 	$(ON_IPVS) $(BIN)/python -m tests.bench.verdict

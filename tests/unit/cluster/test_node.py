@@ -326,6 +326,27 @@ def test_the_status_says_why() -> None:
     assert report(site.node("b"), site.now_ns)["groups"][0]["reason"] == "a has the lease"  # type: ignore[index]
 
 
+def test_the_status_counts_refusals_and_round_trips() -> None:
+    site = settled()
+    witness = site.node("a").membership.peers[-1].name
+    site.kill(witness)
+    site.boot(witness)
+    site.run(T_NS)
+    found = report(site.node("a"), site.now_ns)
+    (group,) = found["groups"]  # type: ignore[misc]
+    (refused,) = group["refused"]
+    assert (refused["acceptor"], refused["reason"]) == (witness, "silent")
+    assert refused["count"] == group["refusals"] >= 1
+    assert group["owned_ms"] >= T_NS // NS_PER_MS
+    directors, witnesses = found["directors"], found["witnesses"]
+    assert isinstance(directors, list)
+    assert isinstance(witnesses, list)
+    for peer in (*directors, *witnesses):
+        assert {link["round_trip_ms"] for link in peer["links"]} == {2 * DELAY_NS / NS_PER_MS}
+    node = site.node("a")
+    assert set(node.asked_ns) == set(node.nonces)
+
+
 def test_a_boot_number_that_went_back_is_healed() -> None:
     site = settled()
     site.kill("b")
