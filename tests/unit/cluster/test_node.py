@@ -9,7 +9,7 @@ from hawatch.cluster.membership import GroupSettings, QuorumMode
 from hawatch.cluster.report import report
 from hawatch.cluster.wire import GroupState
 from hawatch.model import NS_PER_MS, NS_PER_S
-from tests.unit.cluster.small_site import PARAMETERS, T_NS, SmallSite
+from tests.unit.cluster.small_site import DELAY_NS, PARAMETERS, T_NS, SmallSite
 
 R_NS = PARAMETERS.heartbeat_ns
 
@@ -328,15 +328,13 @@ def test_the_status_says_why() -> None:
 
 def test_the_status_counts_refusals_and_round_trips() -> None:
     site = settled()
-    witness = site.node("a").membership.peers[-1].name
-    site.kill(witness)
-    site.boot(witness)
     site.run(T_NS)
     found = report(site.node("a"), site.now_ns)
     (group,) = found["groups"]  # type: ignore[misc]
-    (refused,) = group["refused"]
-    assert (refused["acceptor"], refused["reason"]) == (witness, "silent")
-    assert refused["count"] == group["refusals"] >= 1
+    refused = {(one["acceptor"], one["reason"]): one["count"] for one in group["refused"]}
+    assert {reason for _, reason in refused} == {"silent"}, "all had just started"
+    assert {acceptor for acceptor, _ in refused} <= {"a", "b", "w"}
+    assert sum(refused.values()) == group["refusals"] > 0
     assert group["owned_ms"] >= T_NS // NS_PER_MS
     directors, witnesses = found["directors"], found["witnesses"]
     assert isinstance(directors, list)
