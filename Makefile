@@ -39,6 +39,7 @@ picture: packages $(VENV)/.ready
 
 bench: packages $(VENV)/.ready
 	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench.metrics
 	$(BIN)/python -m tests.bench.failover
 	$(BIN)/python -m tests.bench.page
 	$(ON_IPVS) $(BIN)/python -m tests.bench.ipvs

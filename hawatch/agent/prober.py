@@ -22,7 +22,6 @@ import select
 import socket
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from random import Random
 
 import msgspec
@@ -30,10 +29,7 @@ import trio
 
 from hawatch.agent.link import FrameSplitter, frame, receive_leash, send_leash
 from hawatch.agent.measures import (
-    LATENCY_BOUNDS_US,
-    CheckCounts,
     Counted,
-    Histogram,
     ProbeCounts,
     WantCounts,
 )
@@ -41,13 +37,12 @@ from hawatch.agent.messages import AreYouThere, Assign, CheckSummary, IAmHere, L
 from hawatch.agent.ping_lane import PingLane
 from hawatch.agent.runner import boottime_ns, run_probe
 from hawatch.agent.stream_lane import StreamLane
+from hawatch.agent.watched import Watched, watch
 from hawatch.errors import PeerError
-from hawatch.faults import exception_reason
 from hawatch.health.schedule import TICK_NS, Schedule, Slot
 from hawatch.health.verdict import CheckJudge
-from hawatch.model import NS_PER_MS, NS_PER_S, Check, CheckState, Verdict
-from hawatch.plugin import Attempt, Echo, Probe, Result, Target, down
-from hawatch.registry import probe_class
+from hawatch.model import NS_PER_MS, NS_PER_S, Check, Verdict
+from hawatch.plugin import Attempt, Probe, Result
 
 SUMMARY_S = 2.0
 PAUSE_NS = 50 * NS_PER_MS
@@ -75,40 +70,9 @@ PARTS_MAX = QUEUE_LIMIT // 4
 LATE_NS = 100 * NS_PER_MS
 """A start as late as that is counted as late."""
 
-UP_NUMBERS = {CheckState.UP: 1, CheckState.DOWN: 0, CheckState.UNKNOWN: -1}
 
 _encode = msgspec.msgpack.Encoder().encode
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class Watched:
-    """One check with all that belongs to it here."""
-
-    check: Check
-    probe: Probe
-    judge: CheckJudge
-    family: str
-    """What it has in common with the same probe of other addresses."""
-    fast: bool
-    """It is a conversation for the fast lane."""
-    echo: Echo | None = None
-    """It is an echo for the ping lane."""
-    facts: dict[str, int] = field(default_factory=dict)
-    runs: int = 0
-    failures: int = 0
-    latency_us: int = -1
-    last_reason: str = ""
-    weight: int = -1
-    all_runs: int = 0
-    """With `all_failures` and `latencies`, never set back."""
-    all_failures: int = 0
-    latencies: Histogram = field(default_factory=lambda: Histogram(LATENCY_BOUNDS_US))
-
-    def counts(self) -> CheckCounts:
-        """Return what was counted since it is watched."""
-        up = UP_NUMBERS[self.judge.verdict.state]
-        return CheckCounts(self.check.id, up, self.all_runs, self.all_failures, self.latencies.now())
 
 
 class Prober:
@@ -149,7 +113,7 @@ class Prober:
                 old.judge.reschedule(check)
                 kept[check.id] = old
             else:
-                kept[check.id] = _watch(check, CheckJudge(check, told.get(check.id), now_ns, wall_ns))
+                kept[check.id] = watch(check, CheckJudge(check, told.get(check.id), now_ns, wall_ns))
         self.watched = kept
         self._families = {}
         for watched in kept.values():
@@ -374,34 +338,6 @@ async def _forward(
 
 def _same_question(one: Check, other: Check) -> bool:
     return (one.type, one.options, one.address, one.port) == (other.type, other.options, other.address, other.port)
-
-
-def _watch(check: Check, judge: CheckJudge) -> Watched:
-    """Make a check's probe; one that cannot be made is a probe that always fails and says why."""
-    target = Target(check.address, check.port, check.service, check.group)
-    probe: Probe
-    try:
-        kind = probe_class(check.type)
-        probe = kind(kind.options_type.model_validate(dict(check.options)), target)
-        fast = probe.is_conversation() and probe.tls_mode() == "none"
-        echo = probe.echo()
-    except Exception as error:
-        logger.exception("the probe %s of %s cannot be made", check.type, check.address)
-        probe, fast, echo = _Unmade(exception_reason(error), target), False, None
-    family = f"{check.type} {check.port} {check.service} {sorted(check.options.items(), key=str)}"
-    return Watched(check, probe, judge, family, fast, echo)
-
-
-class _Unmade(Probe):
-    """Stands in for a probe that could not be made."""
-
-    def __init__(self, reason: str, target: Target) -> None:
-        super().__init__(self.options_type(), target)
-        self._reason = reason
-
-    async def run(self, attempt: Attempt) -> Result:
-        """Say why there is no probe."""
-        return down(self._reason)
 
 
 async def _obey(leash: socket.socket, prober: Prober, nursery: trio.Nursery) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
@@ -12,12 +12,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from hawatch import __version__
 from hawatch.actions.ipvs_codec import Counts
 from hawatch.agent.measures import LAG_BOUNDS_US, LATENCY_BOUNDS_US, HistogramNow, ProbeCounts, WorkerMeasures
-from hawatch.console.catalogue import CATALOGUE, Kind
+from hawatch.console.catalogue import CATALOGUE, Kind, Spec
 from hawatch.console.measures import Measures
 from hawatch.console.processes import Usage
 from hawatch.model import NS_PER_S, Admin, Check, Plan, ServerState
 
 US_PER_S, MS_PER_S = 1_000_000, 1000
+BOUNDS_US = {"core_lag_seconds": LAG_BOUNDS_US, "probe_latency_seconds": LATENCY_BOUNDS_US}
 GROUP_STATES = ("owner", "standby", "candidate", "released", "conflict")
 TOTALS = {
     "connections_total": "connections",
@@ -62,37 +63,49 @@ class ConsoleNumbers:
 
 
 class Families:
-    """Metrics by name, as they are filled."""
+    """Values by metric, as they are found; made into what prometheus-client wants one metric at a time.
+
+    Samples of that are fifty times as big as a value here, and a large site has tens of thousands.
+    """
 
     def __init__(self) -> None:
-        self.found: dict[str, Metric] = {}
+        self._values: dict[str, list[tuple[tuple[str, ...], float]]] = {name: [] for name in CATALOGUE}
+        self._histograms: dict[str, list[tuple[tuple[str, ...], HistogramNow]]] = {name: [] for name in BOUNDS_US}
 
     def add(self, name: str, value: float, *labels: str) -> None:
         """Add a value; name and labels are the catalogue's."""
-        family = self.family(name)
-        assert isinstance(family, GaugeMetricFamily | CounterMetricFamily), name
-        family.add_metric(labels, float(value))
+        assert name not in self._histograms, name
+        self._values[name].append((labels, value))
 
-    def add_histogram(self, name: str, bounds_us: Iterable[int], now: HistogramNow, *labels: str) -> None:
+    def add_histogram(self, name: str, now: HistogramNow, *labels: str) -> None:
         """Add a histogram."""
-        family = self.family(name)
-        assert isinstance(family, HistogramMetricFamily), name
-        bounds = [repr(bound / US_PER_S) for bound in bounds_us] + ["+Inf"]
+        self._histograms[name].append((labels, now))
+
+    def drain(self) -> Iterator[Metric]:
+        """Yield every metric that has a value, in the catalogue's order, and forget it."""
+        for name, spec in CATALOGUE.items():
+            values = self._values.pop(name)
+            if spec.kind is Kind.HISTOGRAM:
+                yield from _histogram(spec, BOUNDS_US[name], self._histograms.pop(name))
+            elif values:
+                kind = GaugeMetricFamily if spec.kind is Kind.GAUGE else CounterMetricFamily
+                family = kind(spec.name, spec.help, labels=spec.labels)
+                for labels, value in values:
+                    assert len(labels) == len(spec.labels), (name, labels)
+                    family.add_metric(labels, float(value))
+                yield family
+
+
+def _histogram(
+    spec: Spec, bounds_us: tuple[int, ...], rows: list[tuple[tuple[str, ...], HistogramNow]]
+) -> Iterator[Metric]:
+    bounds = [repr(bound / US_PER_S) for bound in bounds_us] + ["+Inf"]
+    family = HistogramMetricFamily(spec.name, spec.help, labels=spec.labels)
+    for labels, now in rows:
         buckets = list(zip(bounds, map(float, accumulate(now.counts)), strict=True))
         family.add_metric(labels, buckets, now.sum_us / US_PER_S)
-
-    def family(self, name: str) -> Metric:
-        """Return a metric of the catalogue, a new one where it has no value yet."""
-        found = self.found.get(name)
-        if found is None:
-            spec = CATALOGUE[name]
-            families = {
-                Kind.GAUGE: GaugeMetricFamily,
-                Kind.COUNTER: CounterMetricFamily,
-                Kind.HISTOGRAM: HistogramMetricFamily,
-            }
-            found = self.found[name] = families[spec.kind](spec.name, spec.help, labels=spec.labels)
-        return found
+    if rows:
+        yield family
 
 
 class Snapshot:
@@ -116,9 +129,7 @@ class Snapshot:
             _groups(families, measures.core.site)
             _peers(families, measures.core.site)
         _console(families, self._console)
-        for name in CATALOGUE:
-            if name in families.found:
-                yield families.found[name]
+        yield from families.drain()
 
 
 def _core(families: Families, measures: Measures) -> None:
@@ -126,7 +137,7 @@ def _core(families: Families, measures: Measures) -> None:
     assert core is not None
     families.add("start_time_seconds", core.started_wall_ns / NS_PER_S)
     families.add("warnings", core.warnings)
-    families.add_histogram("core_lag_seconds", LAG_BOUNDS_US, core.lag)
+    families.add_histogram("core_lag_seconds", core.lag)
     families.add("ipvs_refused_services", core.ipvs_refused)
     if core.ipvs_read_wall_ns:
         families.add("ipvs_read_timestamp_seconds", core.ipvs_read_wall_ns / NS_PER_S)
@@ -192,7 +203,7 @@ def _probes(families: Families, measures: Measures, plan: Plan) -> None:
                 families.add("probe_up", row.up, *labels)
             families.add("probe_runs_total", row.runs, *labels)
             families.add("probe_failures_total", row.failures, *labels)
-            families.add_histogram("probe_latency_seconds", LATENCY_BOUNDS_US, row.latency, *labels)
+            families.add_histogram("probe_latency_seconds", row.latency, *labels)
 
 
 def _check_labels(check: Check) -> tuple[str, str, str]:

@@ -3,8 +3,27 @@
 from __future__ import annotations
 
 from hawatch.actions.ipvs import missing_modules
-from hawatch.actions.ipvs_codec import CMD_NEW_DEST, CMD_SET_DEST, encode_change, encode_service
-from hawatch.actions.netlink_codec import parse_attributes
+from hawatch.actions.ipvs_codec import (
+    ATTR_DEST,
+    CMD_NEW_DEST,
+    CMD_SET_DEST,
+    DEST_ADDR,
+    DEST_PORT,
+    DEST_STATS64,
+    decode_destination,
+    encode_change,
+    encode_service,
+)
+from hawatch.actions.netlink_codec import (
+    GENERIC,
+    Reply,
+    attribute,
+    attribute_be16,
+    attribute_u32,
+    attribute_u64,
+    nested,
+    parse_attributes,
+)
 from hawatch.health.table import AddDestination, SetDestination
 from hawatch.model import (
     Destination,
@@ -47,3 +66,27 @@ def test_a_missing_scheduler_is_told():
     assert "scheduler mh of service http" in told[0]
     assert "ip_vs_pe_sip" in told[1]
     assert missing_modules(plan("mh"), None) == []
+
+
+def test_each_count_of_the_kernel_has_its_place():
+    """Numbers of linux/ip_vs.h, IPVS_STATS_ATTR_: CONNS 1, INPKTS 2 ... OUTBPS 10."""
+    stats = b"".join(attribute_u64(kind, kind * (1 << 33)) for kind in range(1, 11))
+    address = attribute(DEST_ADDR, bytes((198, 51, 100, 1)).ljust(16, b"\0"))
+    numbers = [attribute_u32(kind, kind) for kind in (3, 4, 5, 6, 7, 8, 9)]
+    body = nested(ATTR_DEST, address, attribute_be16(DEST_PORT, 80), *numbers, nested(DEST_STATS64, stats))
+    destination, counts = decode_destination(Reply(0, 0, 0, bytes(GENERIC.size) + body), Family.IPV4)
+    assert destination.key == DestinationKey("198.51.100.1", 80)
+    assert (counts.active, counts.inactive, counts.persistent) == (7, 8, 9)
+    wanted = {
+        "connections": 1, "packets_in": 2, "packets_out": 3, "bytes_in": 4, "bytes_out": 5, "connections_per_s": 6,
+        "packets_in_per_s": 7, "packets_out_per_s": 8, "bytes_in_per_s": 9, "bytes_out_per_s": 10,
+    }  # fmt: skip
+    assert {name: getattr(counts, name) >> 33 for name in wanted} == wanted
+
+
+def test_a_kernel_that_counts_nothing():
+    address = attribute(DEST_ADDR, bytes(16))
+    numbers = [attribute_u32(kind, 1) for kind in (3, 4, 5, 6, 7, 8, 9)]
+    body = nested(ATTR_DEST, address, attribute_be16(DEST_PORT, 80), *numbers)
+    _, counts = decode_destination(Reply(0, 0, 0, bytes(GENERIC.size) + body), Family.IPV4)
+    assert counts == (1, 1, 1, *[0] * 10)

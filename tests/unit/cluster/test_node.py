@@ -9,7 +9,7 @@ from hawatch.cluster.membership import GroupSettings, QuorumMode
 from hawatch.cluster.report import report
 from hawatch.cluster.wire import GroupState
 from hawatch.model import NS_PER_MS, NS_PER_S
-from tests.unit.cluster.small_site import PARAMETERS, T_NS, SmallSite
+from tests.unit.cluster.small_site import DELAY_NS, PARAMETERS, T_NS, SmallSite
 
 R_NS = PARAMETERS.heartbeat_ns
 
@@ -324,6 +324,25 @@ def test_the_status_says_why() -> None:
     assert groups[0]["owner"] == "a"
     assert "granted the lease" in groups[0]["reason"]
     assert report(site.node("b"), site.now_ns)["groups"][0]["reason"] == "a has the lease"  # type: ignore[index]
+
+
+def test_the_status_counts_refusals_and_round_trips() -> None:
+    site = settled()
+    site.run(T_NS)
+    found = report(site.node("a"), site.now_ns)
+    (group,) = found["groups"]  # type: ignore[misc]
+    refused = {(one["acceptor"], one["reason"]): one["count"] for one in group["refused"]}
+    assert {reason for _, reason in refused} <= {"held", "silent", "too_long"}
+    assert {acceptor for acceptor, _ in refused} <= {"a", "b", "w"}
+    assert sum(refused.values()) == group["refusals"]
+    assert group["owned_ms"] >= T_NS // NS_PER_MS
+    directors, witnesses = found["directors"], found["witnesses"]
+    assert isinstance(directors, list)
+    assert isinstance(witnesses, list)
+    for peer in (*directors, *witnesses):
+        assert {link["round_trip_ms"] for link in peer["links"]} == {2 * DELAY_NS / NS_PER_MS}
+    node = site.node("a")
+    assert set(node.asked_ns) == set(node.nonces)
 
 
 def test_a_boot_number_that_went_back_is_healed() -> None:

@@ -7,10 +7,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hawatch.actions.ipvs_codec import Counts
 from hawatch.agent.ownership import SingleOwnership
+from hawatch.cluster.report import report
 from hawatch.console.catalogue import CATALOGUE
 from hawatch.console.collector import OPEN, TOTALS, Families
 from hawatch.console.exposition import render
 from tests.unit.agent.keeper_site import settings
+from tests.unit.cluster.small_site import T_NS, SmallSite
 from tests.unit.console.numbers import NUMBERS, PLAN, measures
 
 
@@ -96,6 +98,21 @@ def test_probes():
     info = {"check": ping.id, "probe": "ping", "target": "2001:db8::1"}
     assert value(samples, "probe_info", **info, service="six", server="[2001:db8::1]:80") == 1
     assert not any("an earlier configuration" in str(key) for key in samples)
+
+
+def test_what_a_node_reports_is_understood():
+    """The collector and the report of a real node agree on the words."""
+    cluster = SmallSite()
+    cluster.run(4 * T_NS)
+    for name, owner in (("a", 1), ("b", 0)):
+        samples = scrape(measures(report(cluster.node(name), cluster.now_ns)))
+        assert value(samples, "group_owner", group="web") == owner
+        assert value(samples, "quorum_reachable") == 3
+        assert value(samples, "lease_duration_seconds") == T_NS / 1e9
+        assert sum(key[0] == "hawatch_peer_up" and samples[key] == 1 for key in samples) == 2
+        assert sum(key[0] == "hawatch_link_round_trip_seconds" for key in samples) >= 2
+        remaining = value(samples, "lease_remaining_seconds", group="web")
+        assert (remaining is not None and 0 < remaining <= T_NS / 1e9) if owner else remaining is None
 
 
 def test_without_a_core_only_the_console_speaks():
