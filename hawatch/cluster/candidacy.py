@@ -30,6 +30,8 @@ AFTER_LEASE_NS = (1 * NS_PER_MS, 20 * NS_PER_MS)
 """A director asks this much after another's lease has run out at its own acceptor."""
 DEFER_HEARTBEATS = 2
 """A less fit director leaves a free lease to a fitter one for so many heartbeats."""
+STAGGER_NS = 25 * NS_PER_MS
+"""Directors that are as fit ask one after the other, this much apart: more than `AFTER_LEASE_NS` spreads."""
 GATEWAY, ADDRESSES = "gateway", "addresses"
 
 
@@ -97,6 +99,8 @@ def held_back(group: Ownership, now_ns: int, *, adopted: bool) -> str:
         group.not_before_ns = group.defer_until_ns
         return "the last owner gave the group to another director, which comes first"
     if not group.invited and not adopted and not group.forced:
+        if site.doubts_gate(now_ns) and site.contenders():
+            return "the kernel refused changes of the gate lately, so other directors come first: see nftables"
         settings = group.settings
         own_preferred = settings.prefer == site.name(site.me)
         found = better(site.fitness, site.contenders(), settings.prefer, own_preferred=own_preferred, failback=True)
@@ -105,6 +109,10 @@ def held_back(group: Ownership, now_ns: int, *, adopted: bool) -> str:
         if found is not None and now_ns < until_ns:
             group.not_before_ns = until_ns
             return f"{found.reason}, so it comes first"
+        until_ns = free_ns + STAGGER_NS * (0 if own_preferred else site.ahead())
+        if found is None and now_ns < until_ns:
+            group.not_before_ns = until_ns
+            return "a director that is as fit is named before this one, so it asks first"
     if not group.forced and not site.proven(now_ns):
         count = len(site.membership.members)
         return (

@@ -162,8 +162,7 @@ class Node:
         """Return what is to be done because of an event, in order."""
         match event:
             case Tick():
-                if now_ns >= self.next_beat_ns:
-                    self.beat(now_ns)
+                pass  # what is due is looked for below, whatever woke this node
             case DatagramReceived(link=link, data=data):
                 self.receive(link, data, now_ns)
             case GateArmed(group=group, number=number):
@@ -189,6 +188,8 @@ class Node:
                 candidacy.take_evidence(
                     self.groups[group], candidacy.ADDRESSES, number, good=not mac, words=words, now_ns=now_ns
                 )
+        if now_ns >= self.next_beat_ns:
+            self.beat(now_ns)
         for each in self.groups.values():
             each.wake(now_ns)
         self.requests.look(now_ns)
@@ -295,7 +296,7 @@ class Node:
         site = self.site
         self.beats += 1
         flags = PAUSED if site.paused or site.stopping else 0
-        flags |= READY if site.proven(now_ns) and now_ns >= site.gate_broken_until_ns else 0
+        flags |= READY if site.proven(now_ns) and not site.doubts_gate(now_ns) else 0
         flags |= UNABLE if now_ns < site.clash_until_ns else 0
         self.told = self.claims()
         if nonce is not None:
@@ -429,7 +430,7 @@ class Node:
                 claim = self.site.reports[sender].claims.get(message.group)
                 if claim is not None and claim.state == GroupState.OWNER:
                     self.site.reports[sender].claims[message.group] = claim._replace(state=GroupState.CLOSING)
-                group.released(message.successor, now_ns, by_admin=bool(message.flags & BY_ADMIN))
+                group.released(sender, message.successor, now_ns, by_admin=bool(message.flags & BY_ADMIN))
             case Handover():
                 group.asked_to_hand_over(sender, message.successor, now_ns)
 

@@ -47,8 +47,10 @@ HINT_JITTER_NS = (1 * NS_PER_MS, 20 * NS_PER_MS)
 """A candidate comes back this much after a refusal said that the lease would end."""
 ASKS_PER_ROUND = 3
 """A round's request is sent so often while answers are missing; acceptors repeat an answer, they don't extend it."""
-GATE_BROKEN_NS = 30 * NS_PER_S
-"""A director whose gate does not work owns nothing for so long."""
+GATE_DOUBTFUL_NS = 30 * NS_PER_S
+"""A director whose gate did not work leaves groups to others for so long."""
+TELL_REFUSAL_NS = 10 * NS_PER_S
+"""That the kernel refuses is told at most so often."""
 GATE_FAILURES_MAX = 3
 """An owner whose gate the kernel refuses so often in a row gives up."""
 
@@ -86,6 +88,7 @@ class Ownership:
         self.opened = False
         """The kernel has confirmed gate and addresses since this director became the owner."""
         self.gate_failures = 0
+        self.told_refusal_ns = now_ns - TELL_REFUSAL_NS
         self.lease_end_ns = -1
         """End of another node's lease as last seen at the own acceptor, and `free_ns` when to ask for it."""
         self.free_ns = 0
@@ -194,8 +197,8 @@ class Ownership:
         elif lost(round_, mode, count, majority):
             holder = next(denial.holder for denial in round_.denials.values() if denial.holder)
             self.fail(round_, f"{round_.refusals()} acceptors say that {self.site.name(holder)} has the lease", now_ns)
-        elif not holding and unwinnable(round_, mode, count, majority, self.site.me):
-            self.fail(round_, f"{round_.refusal_words()}", now_ns)
+        elif not holding and unwinnable(round_, mode, self.site.answering(now_ns), majority, self.site.me):
+            self.fail(round_, round_.refusal_words(), now_ns)
 
     def succeed(self, round_: Round, now_ns: int) -> None:
         """Open the slot of a round that was won, unless its time is over already."""
@@ -289,7 +292,7 @@ class Ownership:
     def back_off(self, round_: Round, now_ns: int) -> None:
         """Choose when to ask again: by the hint of a refusal, else at random so that two candidates come apart."""
         membership, heartbeat_ns = self.site.membership, self.site.parameters.heartbeat_ns
-        hint_ns = round_.hint_ns(len(membership.members) - membership.majority)
+        hint_ns = round_.hint_ns(len(membership.members) - membership.majority, self.site.rivals(self.group))
         assert hint_ns >= 0
         if hint_ns:
             wait_ns = hint_ns + int(self.site.random.uniform(*HINT_JITTER_NS))
@@ -362,8 +365,12 @@ class Ownership:
             self.not_before_ns = min(self.not_before_ns, now_ns)
             self.defer_until_ns = -1
 
-    def released(self, successor: int, now_ns: int, *, by_admin: bool) -> None:
-        """Another director let the group go, perhaps to this one."""
+    def released(self, sender: int, successor: int, now_ns: int, *, by_admin: bool) -> None:
+        """Another director let the group go, perhaps to this one: what it held up may be asked for again at once."""
+        round_ = self.round
+        if self.state is GroupState.CANDIDATE and round_ is not None and round_.phase is Phase.ASKING:
+            round_.denials = {node: each for node, each in round_.denials.items() if each.holder != sender}
+            self.ask(round_, now_ns)
         if self.state is not GroupState.STANDBY:
             return
         if successor == self.site.me:
@@ -384,20 +391,25 @@ class Ownership:
     def gate_failed(self, reason: str, now_ns: int) -> None:
         """The kernel refused: a round ends without a request; a close is ordered again later."""
         site = self.site
-        site.emit("gate_failed", f"the kernel refused a change of the gate: {reason}", self.name, Severity.CRITICAL)
+        if now_ns - self.told_refusal_ns >= TELL_REFUSAL_NS:
+            self.told_refusal_ns = now_ns
+            site.emit("gate_failed", f"the kernel refused a change of the gate: {reason}", self.name, Severity.CRITICAL)
         self.gate_failures += 1
         if self.round is not None:
             self.fail(self.round, f"the kernel refused the gate's timer: {reason}", now_ns)
         if self.state is GroupState.OWNER and self.gate_failures >= GATE_FAILURES_MAX:
-            site.gate_broken_until_ns = now_ns + GATE_BROKEN_NS
-            words = f"the kernel refused the gate {self.gate_failures} times: {reason}"
-            self.close(words, now_ns, successor=handover.successor(self))
+            site.gate_doubtful_until_ns = now_ns + GATE_DOUBTFUL_NS
+            successor = handover.successor(self)
+            if successor:  # else its time runs out by itself unless the kernel comes round
+                words = f"the kernel refused the gate {self.gate_failures} times: {reason}"
+                self.close(words, now_ns, successor=successor)
 
     def gate_opened(self) -> None:
         """The kernel has confirmed the gate and the addresses."""
         self.gate_failures = 0
         if self.state is GroupState.OWNER:
             self.opened = True
+            self.site.gate_doubtful_until_ns = 0
 
     def gate_lost(self, now_ns: int) -> None:
         """Somebody removed the gate and it is back, closed: what was armed is gone, so ask anew at once."""

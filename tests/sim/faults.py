@@ -85,6 +85,8 @@ class Chaos:
         world.note("all faults end")
         world.network.heal()
         for machine in world.machines.values():
+            if machine.stop_asked:  # it would stop after the faults have ended, and nobody would start it
+                machine.kill()
             machine.trap, machine.kernel_refuses, machine.kernel_ns = None, 0.0, (20_000, NS_PER_MS // 2)
             if machine.agent is not None and machine.thaw_ns > world.now_ns:
                 machine.thaw_ns = world.now_ns

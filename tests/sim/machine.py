@@ -108,6 +108,8 @@ class Machine:
         self.queue: deque[Command] = deque()
         self.in_kernel: Command | None = None
         self.trap = None
+        self.stop_asked = False
+        """An administrator has told the agent to stop."""
 
     def now(self) -> int:
         """Return what this machine's clock shows."""

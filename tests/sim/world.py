@@ -191,5 +191,6 @@ class World:
         """Ask something of an agent; return the request's number."""
         request = next(self.numbers)
         self.note(f"an administrator on {machine.name}: {action} {group} {to}")
+        machine.stop_asked = machine.stop_asked or (action is AdminAction.STOP and machine.agent is not None)
         machine.give("shell", AdminCommand(request, action, group, to))
         return request
