@@ -388,6 +388,8 @@ class Node:
                     report.claims[message.group] = PeerClaim(message.state, message.epoch, now_ns)
                 case Ping():
                     self.site.send(Pong(message.nonce, self.sessions[sender].boot), sender)
+                    if self.voter:
+                        self.ask_back(sender, report, now_ns)
                 case Pong() if message.nonce in self.nonces:
                     report.proven_ns = now_ns
                     if message.boot > self.site.boot:
@@ -398,6 +400,12 @@ class Node:
                     self.take_lease_message(sender, datagram.boot, message, now_ns)
                 case _:
                     pass
+
+    def ask_back(self, sender: int, report: PeerReport, now_ns: int) -> None:
+        """Let a witness ask once a lease: from the answer it learns that a later boot than its own is believed."""
+        if now_ns - report.asked_ns >= self.site.parameters.lease_ns:
+            report.asked_ns = now_ns
+            self.site.send(Ping(self.new_nonce()), sender)
 
     def answer_request(self, asker: int, boot: int, request: Request, now_ns: int) -> None:
         """Decide on a request as an acceptor, and answer."""

@@ -123,6 +123,8 @@ class Requests:
             hindrance = site.hindrance(now_ns)
             if hindrance:
                 return hindrance, False
+            if site.doubts_gate(now_ns):
+                return "the kernel refused changes of the gate lately: see nftables", False
             if not site.proven(now_ns):
                 return f"only {site.reachable(now_ns)} of {len(site.membership.members)} nodes answer this one", False
         elif not site.hears(target):

@@ -47,6 +47,8 @@ class PeerReport:
     flags: int = 0
     proven_ns: int = -1
     """When it last answered a fresh nonce."""
+    asked_ns: int = -1 << 62
+    """When a witness asked it last."""
     told_boot_ns: int = -1 << 62
     """When an older boot of it was last told which one is believed."""
     claims: dict[int, PeerClaim] = field(default_factory=dict)

@@ -21,7 +21,6 @@ FAULTS_LEASES = 40
 """Leases' time of faults in each round."""
 RECOVERY_LEASES = 3
 """A fit director owns within so many leases after faults end, and the preferred one too unless told otherwise."""
-GRACES_MAX = 3
 SHAPES = ((2, 1, 2), (2, 1, 2), (2, 1, 1), (2, 1, 1), (2, 3, 1), (3, 0, 2), (3, 2, 1))
 """Directors, witnesses, links."""
 
@@ -116,15 +115,14 @@ class Episode:
 
     def grace_ns(self, group: str) -> int:
         """Return how much longer than usual the preferred director may take: what it was told to wait for."""
-        grace_ns = 0
+        broken_ns = backed_off_ns = 0
         for machine in self.world.directors:
             node = machine.agent
             if isinstance(node, Node):
                 now_ns, ownership = machine.now(), node.groups[group]
-                broken_ns = max(0, max(node.site.gate_doubtful_until_ns, node.site.clash_until_ns) - now_ns)
-                backed_off_ns = (self.lease_ns << ownership.hold_down.doublings) - self.lease_ns
-                grace_ns = max(grace_ns, broken_ns + backed_off_ns)
-        return grace_ns * 102 // 100
+                broken_ns = max(broken_ns, node.site.gate_doubtful_until_ns - now_ns, node.site.clash_until_ns - now_ns)
+                backed_off_ns = max(backed_off_ns, (self.lease_ns << ownership.hold_down.doublings) - self.lease_ns)
+        return (broken_ns + backed_off_ns) * 102 // 100
 
     def pinned(self, group: str) -> bool:
         """Return whether an administrator chose the group's owner."""
@@ -156,15 +154,22 @@ class Episode:
 
         What a director was told to wait for may turn up late: a refusal of the kernel that was under way, say.
         """
-        grace_ns = self.grace_ns(group)
-        self.world.run_until(condition, limit_ns + grace_ns)
-        for _ in range(GRACES_MAX):
-            more_ns = self.grace_ns(group)
-            if condition() or more_ns <= grace_ns:
+        world, deadline_ns = self.world, 0
+        while not condition():
+            deadline_ns = max(deadline_ns, world.now_ns + self.grace_ns(group) + limit_ns)
+            if not self.told_to_wait():
+                world.run_until(condition, deadline_ns - world.now_ns)
                 break
-            grace_ns = more_ns
-            self.world.run_until(condition, limit_ns + grace_ns)
+            world.run_until(condition, self.parameters.heartbeat_ns)
         return not condition()
+
+    def told_to_wait(self) -> bool:
+        """Return whether a director may not own at the moment, or only as the last choice."""
+        return any(
+            max(node.site.gate_doubtful_until_ns, node.site.clash_until_ns) > machine.now()
+            for machine in self.world.directors
+            if isinstance(node := machine.agent, Node)
+        )
 
     def states(self, group: str) -> str:
         """Describe where everybody stands."""
@@ -236,6 +241,8 @@ class Episode:
         if len(serving) != 1:
             return True
         target = next(machine for machine in world.directors if machine.name != serving[0])
+        if self.told_to_wait():
+            return True
         world.admin(target, AdminAction.SWITCHOVER, group, target.name)
         world.run_until(lambda: not world.serving(group), self.lease_ns)
         silent_ns = world.run_until(lambda: target.serves(group), 2 * self.lease_ns)
