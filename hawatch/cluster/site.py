@@ -82,6 +82,8 @@ class Site:
     """This node's name is used twice: it owns nothing until then."""
     gate_doubtful_until_ns: int = 0
     """The kernel refused the gate: until then this node owns only what no other director can."""
+    pins: frozenset[str] = frozenset()
+    """Groups that an administrator gave to this director: kept over its restarts."""
     outbox: dict[int, list[Message]] = field(default_factory=dict)
     commands: list[Command] = field(default_factory=list)
 
@@ -164,7 +166,3 @@ class Site:
     def hears(self, contender: int) -> bool:
         """Return whether a director could take a group now."""
         return any(each.node == contender for each in self.contenders())
-
-    def may_own(self, now_ns: int) -> bool:
-        """Return whether nothing forbids this node to own groups."""
-        return not self.hindrance(now_ns)
