@@ -22,7 +22,7 @@ from dataclasses import replace
 
 from hawatch.cluster import candidacy, rounds
 from hawatch.cluster.acceptor import Acceptor, Denied, Granted
-from hawatch.cluster.detector import Detector, LinkChange, LinkHealth, PeerChange, PeerHealth, PeerState
+from hawatch.cluster.detector import Detector, LinkHealth, PeerHealth
 from hawatch.cluster.effects import (
     AdminCommand,
     ArpProbeAnswer,
@@ -46,11 +46,11 @@ from hawatch.cluster.effects import (
 from hawatch.cluster.keys import KeyRing
 from hawatch.cluster.membership import GroupSettings, Membership
 from hawatch.cluster.ownership import Ownership
-from hawatch.cluster.parameters import in_units
 from hawatch.cluster.quorum import Phase
 from hawatch.cluster.reception import Reception
 from hawatch.cluster.requests import Requests
 from hawatch.cluster.site import BROADCAST, PeerClaim, PeerReport, Randomness, Site
+from hawatch.cluster.telling import Telling
 from hawatch.cluster.wire import (
     BY_ADMIN,
     PAUSED,
@@ -71,10 +71,7 @@ from hawatch.cluster.wire import (
     encode_messages,
     identifier,
 )
-from hawatch.model import NS_PER_S, Severity
-
-TELL_LATENESS_NS = 10 * NS_PER_S
-"""The own lateness is told at most so often."""
+from hawatch.model import Severity
 
 
 class Node:
@@ -128,8 +125,7 @@ class Node:
         self.next_beat_ns = now_ns
         self.timer_ns = -1
         self.told: tuple[Claim, ...] = ()
-        self.quorate: bool | None = None
-        self.told_late_ns = -TELL_LATENESS_NS
+        self.telling = Telling(self.site)
         self.reborn = False
         self.wanted_groups: tuple[GroupSettings, ...] | None = None
         """What the configuration names, while groups that it does not name any more are let go of."""
@@ -226,52 +222,19 @@ class Node:
         self.next_beat_ns = max(self.next_beat_ns + heartbeat_ns, now_ns + heartbeat_ns // 2)
         self.site.detector.check(now_ns)
         if not self.voter:
-            self.judge_quorum(now_ns)
+            self.telling.quorum(now_ns)
             nonce = self.reception.new_nonce()
         for group in self.groups.values():
             group.beat(now_ns)
         self.requests.beat(now_ns)
-        self.tell_changes()
+        self.telling.changes()
         if not self.voter:
             self.speak(now_ns, nonce=nonce)
 
     def was_paused(self, late_ns: int, now_ns: int) -> None:
         """This process did not run for a while: what it did not hear meanwhile says nothing of the others."""
         self.site.detector.paused(now_ns)
-        if now_ns - self.told_late_ns >= TELL_LATENESS_NS:
-            self.told_late_ns = now_ns
-            reason = f"this director itself was {in_units(late_ns)} late: it was stopped, or its processors are busy"
-            self.site.emit("lease_late", reason, severity=Severity.WARNING)
-
-    def judge_quorum(self, now_ns: int) -> None:
-        """Tell when a majority stops answering, and when it answers again."""
-        site = self.site
-        since_ns = now_ns - site.parameters.lease_ns
-        answering = 1 + sum(0 <= since_ns <= report.proven_ns for report in site.reports.values())
-        count, majority = len(self.membership.members), self.membership.majority
-        quorate = answering >= majority
-        if quorate and self.quorate is False:
-            site.emit("quorum_regained", f"{answering} of {count} nodes answer again", severity=Severity.INFO)
-        elif not quorate and self.quorate:
-            reason = f"only {answering} of {count} nodes answer, {majority} are needed to own anything"
-            site.emit("quorum_lost", reason, severity=Severity.CRITICAL)
-        self.quorate = quorate if quorate or self.quorate is not None else None
-
-    def tell_changes(self) -> None:
-        """Publish what the detector saw."""
-        site = self.site
-        for change in site.detector.take_changes():
-            severity = Severity.INFO
-            match change:
-                case PeerChange(peer=peer, state=state, reason=reason):
-                    kind = "director" if identifier(peer) in site.directors else "witness"
-                    dead = state is PeerState.DEAD
-                    name = f"{kind}_dead" if dead else f"{kind}_alive"
-                    severity = Severity.CRITICAL if dead else severity
-                case LinkChange(up=up, reason=reason):
-                    name = "link_up" if up else "link_down"
-                    severity = severity if up else Severity.WARNING
-            site.emit(name, reason, severity=severity)
+        self.telling.lateness(late_ns, now_ns)
 
     # --- speaking --------------------------------------------------------------------------------------------
 

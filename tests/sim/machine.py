@@ -107,6 +107,8 @@ class Machine:
         self.commands: deque[Command] = deque()
         self.queue: deque[Command] = deque()
         self.in_kernel: Command | None = None
+        self.kernel_waits = False
+        """The thread that was to ask the kernel was frozen before it did."""
         self.trap = None
         self.stop_asked = False
         """An administrator has told the agent to stop."""
@@ -183,6 +185,9 @@ class Machine:
     def go_on(self) -> None:
         """Let the agent work until nothing is left to do or it is stopped."""
         life = self.life
+        if self.kernel_waits and self.up():
+            self.kernel_waits = False
+            self.after(0, self.kernel_works)
         while self.life == life and self.up():
             if self.commands:
                 self.carry_out()
@@ -264,7 +269,7 @@ class Machine:
     def kernel_works(self) -> None:
         """Let the command take effect; a frozen thread may have been stopped before it asked the kernel."""
         if not self.up() and self.chance.random() < 0.5:
-            self.after(self.thaw_ns - self.world.now_ns, self.kernel_works)
+            self.kernel_waits = True
             return
         command = self.in_kernel
         assert command is not None
