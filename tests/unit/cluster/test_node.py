@@ -332,9 +332,9 @@ def test_the_status_counts_refusals_and_round_trips() -> None:
     found = report(site.node("a"), site.now_ns)
     (group,) = found["groups"]  # type: ignore[misc]
     refused = {(one["acceptor"], one["reason"]): one["count"] for one in group["refused"]}
-    assert {reason for _, reason in refused} == {"silent"}, "all had just started"
+    assert {reason for _, reason in refused} <= {"held", "silent", "too_long"}
     assert {acceptor for acceptor, _ in refused} <= {"a", "b", "w"}
-    assert sum(refused.values()) == group["refusals"] > 0
+    assert sum(refused.values()) == group["refusals"]
     assert group["owned_ms"] >= T_NS // NS_PER_MS
     directors, witnesses = found["directors"], found["witnesses"]
     assert isinstance(directors, list)
@@ -342,7 +342,7 @@ def test_the_status_counts_refusals_and_round_trips() -> None:
     for peer in (*directors, *witnesses):
         assert {link["round_trip_ms"] for link in peer["links"]} == {2 * DELAY_NS / NS_PER_MS}
     node = site.node("a")
-    assert set(node.asked_ns) == set(node.nonces)
+    assert set(node.reception.asked_ns) == set(node.reception.nonces)
 
 
 def test_a_boot_number_that_went_back_is_healed() -> None:
