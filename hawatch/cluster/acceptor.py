@@ -70,6 +70,11 @@ class Acceptor:
         self.silent_until_ns = started_ns + (parameters.silence_ns if silent else 0)
         assert self.silent_until_ns >= started_ns
 
+    def add(self, groups: Iterable[int]) -> None:
+        """Promise these groups, too. Nothing is forgotten of those that are not named any more."""
+        for group in groups:
+            self.memory.setdefault(group, GroupMemory())
+
     def request(
         self, asker: int, order: tuple[int, int], group: int, lease_ns: int, epoch: int, now_ns: int
     ) -> Granted | Denied | None:

@@ -12,37 +12,36 @@ for the addresses on the clients' network (RFC 5227).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from hawatch.cluster import leaving, rounds
 from hawatch.cluster.detector import PeerState
 from hawatch.cluster.effects import AskGateway, ProbeAddresses
 from hawatch.cluster.fitness import better
+from hawatch.cluster.group import Group
 from hawatch.cluster.membership import QuorumMode
 from hawatch.cluster.parameters import in_units
 from hawatch.cluster.states import Trigger
 from hawatch.cluster.wire import GroupState
 from hawatch.model import NS_PER_MS
 
-if TYPE_CHECKING:
-    from hawatch.cluster.ownership import Ownership
-
 AFTER_LEASE_NS = (1 * NS_PER_MS, 20 * NS_PER_MS)
 """A director asks this much after another's lease has run out at its own acceptor."""
 DEFER_HEARTBEATS = 2
 """A less fit director leaves a free lease to a fitter one for so many heartbeats."""
+STAGGER_NS = 25 * NS_PER_MS
+"""Directors that are as fit ask one after the other, this much apart: more than `AFTER_LEASE_NS` spreads."""
 GATEWAY, ADDRESSES = "gateway", "addresses"
 
 
-def consider(group: Ownership, now_ns: int) -> None:
+def consider(group: Group, now_ns: int) -> None:
     """Ask for the lease if it is time; else note what is waited for."""
     assert group.state is GroupState.STANDBY
     site = group.site
-    if not site.may_own(now_ns):
+    if not group.may_own(now_ns):
         stand_aside(group, now_ns)
         return
     adopted = group.slot_in_use is not None
     if adopted and now_ns >= group.adopted_until_ns:
-        group.tidy("the gate that a former process left open has run out", now_ns)
+        leaving.tidy(group, "the gate that a former process left open has run out", now_ns)
         return
     if now_ns < group.not_before_ns:
         return
@@ -56,12 +55,12 @@ def consider(group: Ownership, now_ns: int) -> None:
         ask_without_witness(group, now_ns)
 
 
-def stand_aside(group: Ownership, now_ns: int) -> None:
+def stand_aside(group: Group, now_ns: int) -> None:
     """Own nothing, and close what a former process left open."""
     site = group.site
-    reason = site.hindrance(now_ns)
+    reason = group.hindrance(now_ns)
     if group.slot_in_use is not None:
-        group.tidy(reason, now_ns)
+        leaving.tidy(group, reason, now_ns)
     elif site.paused:
         group.move(Trigger.PAUSE, reason)
     elif now_ns < site.clash_until_ns:
@@ -70,7 +69,7 @@ def stand_aside(group: Ownership, now_ns: int) -> None:
         group.reason = reason
 
 
-def held_by_another(group: Ownership, now_ns: int) -> str:
+def held_by_another(group: Group, now_ns: int) -> str:
     """Return a sentence if another node has the lease as far as is known, and set when to look again."""
     site = group.site
     lease = site.acceptor.lease(group.group, now_ns)
@@ -90,13 +89,15 @@ def held_by_another(group: Ownership, now_ns: int) -> str:
     return ""
 
 
-def held_back(group: Ownership, now_ns: int, *, adopted: bool) -> str:
+def held_back(group: Group, now_ns: int, *, adopted: bool) -> str:
     """Return a sentence if the lease is free but others come first, or nobody answers."""
     site = group.site
     if now_ns < group.defer_until_ns:
         group.not_before_ns = group.defer_until_ns
         return "the last owner gave the group to another director, which comes first"
     if not group.invited and not adopted and not group.forced:
+        if site.doubts_gate(now_ns) and site.contenders():
+            return "the kernel refused changes of the gate lately, so other directors come first: see nftables"
         settings = group.settings
         own_preferred = settings.prefer == site.name(site.me)
         found = better(site.fitness, site.contenders(), settings.prefer, own_preferred=own_preferred, failback=True)
@@ -105,6 +106,10 @@ def held_back(group: Ownership, now_ns: int, *, adopted: bool) -> str:
         if found is not None and now_ns < until_ns:
             group.not_before_ns = until_ns
             return f"{found.reason}, so it comes first"
+        until_ns = free_ns + STAGGER_NS * (0 if own_preferred else site.ahead())
+        if found is None and now_ns < until_ns:
+            group.not_before_ns = until_ns
+            return "a director that is as fit is named before this one, so it asks first"
     if not group.forced and not site.proven(now_ns):
         count = len(site.membership.members)
         return (
@@ -114,15 +119,15 @@ def held_back(group: Ownership, now_ns: int, *, adopted: bool) -> str:
     return ""
 
 
-def ask(group: Ownership, now_ns: int, *, evidence: bool) -> None:
+def ask(group: Group, now_ns: int, *, evidence: bool) -> None:
     """Begin a round."""
     if group.lease_end_ns >= 0 and not group.waiting:
         group.waiting = f"the former lease ran out {in_units(max(0, now_ns - group.lease_end_ns))} ago"
     group.move(Trigger.ASK, "asks the acceptors for the lease")
-    group.start_round(now_ns, evidence=evidence)
+    rounds.start(group, now_ns, evidence=evidence)
 
 
-def ask_without_witness(group: Ownership, now_ns: int) -> None:
+def ask_without_witness(group: Group, now_ns: int) -> None:
     """Ask the other director if it lives; if it is gone gather the evidence first."""
     site = group.site
     peer = site.directors[0]
@@ -145,7 +150,7 @@ def ask_without_witness(group: Ownership, now_ns: int) -> None:
         site.commands.append(AskGateway(group.name, group.number, timeout_ns))
 
 
-def take_evidence(group: Ownership, what: str, number: int, *, good: bool, words: str, now_ns: int) -> None:
+def take_evidence(group: Group, what: str, number: int, *, good: bool, words: str, now_ns: int) -> None:
     """Note an answer to what was asked for evidence; with all of it good, ask for the lease."""
     if group.state is not GroupState.STANDBY or number != group.probing or group.probing_since_ns < 0:
         return
@@ -157,7 +162,7 @@ def take_evidence(group: Ownership, what: str, number: int, *, good: bool, words
         group.reason = words
         return
     wanted = {ADDRESSES, GATEWAY} if site.membership.quorum is QuorumMode.GATEWAY else {ADDRESSES}
-    if set(group.answers) != wanted or site.alive(site.directors[0]) or not site.may_own(now_ns):
+    if set(group.answers) != wanted or site.alive(site.directors[0]) or not group.may_own(now_ns):
         return
     if held_by_another(group, now_ns):
         return

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from hawatch.cluster.membership import GroupSettings
 from hawatch.model import Event
 
 
@@ -21,13 +22,6 @@ class AdminAction(StrEnum):
     RESUME = "resume"
     TAKEOVER = "takeover"
     STOP = "stop"
-
-
-class SyncRole(StrEnum):
-    """Role of this director in IPVS connection synchronisation."""
-
-    MASTER = "master"
-    BACKUP = "backup"
 
 
 # --- Events: what happened --------------------------------------------------------------------------------
@@ -104,11 +98,10 @@ class FitnessChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class LinkChanged:
-    """This node's own interface of a link went down or came up."""
+class GroupsChanged:
+    """The configuration names these groups now; those that it does not name any more are let go of first."""
 
-    link: int
-    up: bool
+    groups: tuple[GroupSettings, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,20 +122,8 @@ class ArpProbeAnswer:
     mac: str
 
 
-NodeEvent = (
-    Tick
-    | DatagramReceived
-    | GateArmed
-    | GateOpened
-    | GateClosed
-    | GateFailed
-    | GateLost
-    | AdminCommand
-    | FitnessChanged
-    | LinkChanged
-    | GatewayAnswer
-    | ArpProbeAnswer
-)
+GroupEvent = GateArmed | GateOpened | GateClosed | GateFailed | GateLost | GatewayAnswer | ArpProbeAnswer
+NodeEvent = Tick | DatagramReceived | AdminCommand | FitnessChanged | GroupsChanged | GroupEvent
 
 
 # --- Commands: what to do ---------------------------------------------------------------------------------
@@ -208,14 +189,6 @@ class Announce:
 
 
 @dataclass(frozen=True, slots=True)
-class IpvsSync:
-    """Set this director's role in the group's connection synchronisation."""
-
-    group: str
-    role: SyncRole
-
-
-@dataclass(frozen=True, slots=True)
 class AskGateway:
     """Ping the gateways once each. Then `GatewayAnswer` within `timeout_ns`."""
 
@@ -265,6 +238,21 @@ class RememberGiveaway:
 
 
 @dataclass(frozen=True, slots=True)
+class RememberPins:
+    """Keep on disk which groups an administrator gave to this director."""
+
+    groups: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InstallGroups:
+    """Let the gate cover the addresses of the newest configuration and no others.
+
+    An address that it is to cover no more is taken down before. Groups that went have been closed already.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Stopped:
     """Everything is given away; the process may end."""
 
@@ -277,12 +265,13 @@ Command = (
     | AddAddresses
     | RemoveAddresses
     | Announce
-    | IpvsSync
     | AskGateway
     | ProbeAddresses
     | SetTimer
     | Emit
     | Answer
     | RememberGiveaway
+    | RememberPins
+    | InstallGroups
     | Stopped
 )

@@ -8,26 +8,23 @@ one with the lower epoch yields, next the one that is not preferred, and the oth
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from hawatch.cluster import leaving
 from hawatch.cluster.effects import Announce
 from hawatch.cluster.fitness import better
+from hawatch.cluster.group import Group
 from hawatch.cluster.membership import QuorumMode
 from hawatch.cluster.site import PeerClaim
 from hawatch.cluster.wire import GroupState
 from hawatch.model import Severity
 
-if TYPE_CHECKING:
-    from hawatch.cluster.ownership import Ownership
 
-
-def settle(group: Ownership, now_ns: int) -> bool:
+def settle(group: Group, now_ns: int) -> bool:
     """Let go of a group if it is time; return whether it was."""
     assert group.state is GroupState.OWNER
     site = group.site
-    hindrance = site.hindrance(now_ns)
+    hindrance = group.hindrance(now_ns)
     if hindrance:
-        group.close(hindrance, now_ns, successor=successor(group), by_admin=site.paused)
+        leaving.close(group, hindrance, now_ns, successor=successor(group), by_admin=site.paused)
         return True
     other = site.owner_claim(group.group, now_ns)
     if other is not None and meet(group, *other, now_ns):
@@ -35,12 +32,12 @@ def settle(group: Ownership, now_ns: int) -> bool:
     return hand_over(group, now_ns)
 
 
-def meet(group: Ownership, node: int, claim: PeerClaim, now_ns: int) -> bool:
+def meet(group: Group, node: int, claim: PeerClaim, now_ns: int) -> bool:
     """Decide who stays when another director says that it owns the group too; return whether this one goes."""
     site = group.site
     name = site.name(node)
     if claim.epoch > group.epoch:
-        group.close(f"{name} owns the group with the higher epoch {claim.epoch} against {group.epoch}", now_ns)
+        leaving.close(group, f"{name} owns the group with the higher epoch {claim.epoch} against {group.epoch}", now_ns)
         return True
     if site.membership.quorum is QuorumMode.WITNESS:
         return False  # its claim is older than its own end
@@ -49,7 +46,7 @@ def meet(group: Ownership, node: int, claim: PeerClaim, now_ns: int) -> bool:
         and site.name(site.me) != group.settings.prefer
         and (name == group.settings.prefer or node > site.me)
     ):
-        group.close(f"{name} owns the group too, with the same epoch, and comes first", now_ns)
+        leaving.close(group, f"{name} owns the group too, with the same epoch, and comes first", now_ns)
         return True
     if now_ns - group.announced_ns >= site.parameters.lease_ns:
         group.announced_ns = now_ns
@@ -59,7 +56,7 @@ def meet(group: Ownership, node: int, claim: PeerClaim, now_ns: int) -> bool:
     return False
 
 
-def hand_over(group: Ownership, now_ns: int) -> bool:
+def hand_over(group: Group, now_ns: int) -> bool:
     """Give the group to a better director that has been better long enough; return whether it was given."""
     site, settings = group.site, group.settings
     failback = settings.failback and not group.pinned
@@ -69,11 +66,11 @@ def hand_over(group: Ownership, now_ns: int) -> bool:
         return False
     assert found is not None
     group.hold_down.handed_over(now_ns)
-    group.close(found.reason, now_ns, successor=found.node)
+    leaving.close(group, found.reason, now_ns, successor=found.node)
     return True
 
 
-def successor(group: Ownership) -> int:
+def successor(group: Group) -> int:
     """Return the director that should have the group next, 0 when there is none that could."""
     prefer = group.settings.prefer
     found = max(group.site.contenders(), key=lambda each: (each.fitness, each.name == prefer), default=None)

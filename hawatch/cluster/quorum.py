@@ -54,12 +54,16 @@ class Round:
         """Count the acceptors that promised the lease to somebody else."""
         return sum(denial.reason == DenyReason.HELD for denial in self.denials.values())
 
-    def hint_ns(self, spare: int) -> int:
-        """Return the wait that refusals spoke of, 0 if none did; `spare` acceptors may refuse without harm."""
-        held = [denial.remaining_ns for denial in self.denials.values() if denial.reason == DenyReason.HELD]
+    def hint_ns(self, spare: int, rivals: set[int]) -> int:
+        """Return the wait that refusals spoke of, 0 if none did; `spare` acceptors may refuse without harm.
+
+        What `rivals` hold, who ask themselves and own nothing, is let go of in a moment: their time says nothing.
+        """
+        told = [denial for denial in self.denials.values() if denial.holder not in rivals]
+        held = [denial.remaining_ns for denial in told if denial.reason == DenyReason.HELD]
         if held:
             return min(held)
-        waits = sorted(denial.remaining_ns for denial in self.denials.values())
+        waits = sorted(denial.remaining_ns for denial in told)
         return waits[-1 - spare] if len(waits) > spare else 0
 
     def refusal_words(self) -> str:
@@ -90,10 +94,13 @@ def lost(round_: Round, mode: QuorumMode, members: int, majority: int) -> bool:
     return round_.refusals() > members - majority
 
 
-def unwinnable(round_: Round, mode: QuorumMode, members: int, majority: int, me: int) -> bool:
-    """Return whether a candidate's round cannot be won any more, for whatever reasons."""
+def unwinnable(round_: Round, mode: QuorumMode, answering: set[int], majority: int, me: int) -> bool:
+    """Return whether a candidate's round cannot be won any more, for whatever reasons.
+
+    Only who has answered lately is hoped for: waiting for the answer of a dead node would cost the whole round.
+    """
     if round_.forced:
         return round_.refusals() > 0
     if mode is not QuorumMode.WITNESS:
         return me in round_.denials
-    return len(round_.denials) > members - majority
+    return len(round_.grants | (answering - round_.denials.keys())) < majority

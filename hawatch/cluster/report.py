@@ -21,7 +21,7 @@ def report(node: Node, now_ns: int) -> dict[str, object]:
         "directors": [peer_part(health, now_ns) for peer, health in peers if peer in site.directors],
         "witnesses": [peer_part(health, now_ns) for peer, health in peers if peer not in site.directors],
         "groups": [group_part(node, group, now_ns) for group in node.groups.values()],
-        "rejected": {str(reason): count for reason, count in sorted(node.rejections.items())},
+        "rejected": {str(reason): count for reason, count in sorted(node.reception.rejections.items())},
     }
 
 

@@ -101,9 +101,7 @@ class Requests:
             group = self.groups[name]
             site.emit("switchover", f"{name} is switched over to {site.name(target)} by an administrator", name)
             if group.state is GroupState.OWNER:
-                group.close(
-                    f"switched over to {site.name(target)} by an administrator", now_ns, successor=target, by_admin=True
-                )
+                group.switch_over(target, now_ns)
             elif site.owner_claim(group.group, now_ns) is None:
                 group.invite(now_ns, by_admin=True)
             else:
@@ -123,6 +121,8 @@ class Requests:
             hindrance = site.hindrance(now_ns)
             if hindrance:
                 return hindrance, False
+            if site.doubts_gate(now_ns):
+                return "the kernel refused changes of the gate lately: see nftables", False
             if not site.proven(now_ns):
                 return f"only {site.reachable(now_ns)} of {len(site.membership.members)} nodes answer this one", False
         elif not site.hears(target):
@@ -205,14 +205,20 @@ class Requests:
         """Ask the owners again, once a heartbeat."""
         for pending in self.pending:
             for name, target in pending.targets.items():
-                group = self.groups[name]
-                if pending.ask_owner and group.state is not GroupState.OWNER:
+                group = self.groups.get(name)
+                if pending.ask_owner and group is not None and group.state is not GroupState.OWNER:
                     self.site.send(Handover(group.group, target))
         self.look(now_ns)
 
     def look(self, now_ns: int) -> None:
         """Answer what is done, and what takes too long."""
         for pending in list(self.pending):
+            gone = [name for name in pending.targets if name not in self.groups]
+            if gone:
+                words = f"the configuration does not name {', '.join(gone)} any more"
+                self.pending.remove(pending)
+                self.answer(pending.request, words, now_ns - pending.asked_ns, done=False)
+                continue
             open_targets = {
                 name: target for name, target in pending.targets.items() if not self.moved(name, target, now_ns)
             }

@@ -12,7 +12,7 @@ from hawatch.cluster.effects import Command, Emit
 from hawatch.cluster.fitness import Contender
 from hawatch.cluster.membership import Membership, QuorumMode
 from hawatch.cluster.parameters import LeaseParameters
-from hawatch.cluster.wire import PAUSED, READY, GroupState, Message
+from hawatch.cluster.wire import PAUSED, READY, GroupState, Message, identifier
 from hawatch.model import Event, Severity
 
 BROADCAST = 0
@@ -47,6 +47,8 @@ class PeerReport:
     flags: int = 0
     proven_ns: int = -1
     """When it last answered a fresh nonce."""
+    asked_ns: int = -1 << 62
+    """When a witness asked it last."""
     told_boot_ns: int = -1 << 62
     """When an older boot of it was last told which one is believed."""
     claims: dict[int, PeerClaim] = field(default_factory=dict)
@@ -78,8 +80,10 @@ class Site:
     stopping: bool = False
     clash_until_ns: int = 0
     """This node's name is used twice: it owns nothing until then."""
-    gate_broken_until_ns: int = 0
-    """The kernel refused the gate: this node owns nothing until then."""
+    gate_doubtful_until_ns: int = 0
+    """The kernel refused the gate: until then this node owns only what no other director can."""
+    pins: frozenset[str] = frozenset()
+    """Groups that an administrator gave to this director: kept over its restarts."""
     outbox: dict[int, list[Message]] = field(default_factory=dict)
     commands: list[Command] = field(default_factory=list)
 
@@ -96,9 +100,8 @@ class Site:
         return self.names.get(node, "nobody")
 
     def reachable(self, now_ns: int) -> int:
-        """Count the acceptors, this one included, that answered lately: the path to them works both ways."""
-        since_ns = now_ns - 2 * self.parameters.heartbeat_ns
-        return 1 + sum(report.proven_ns >= since_ns and report.proven_ns >= 0 for report in self.reports.values())
+        """Count the acceptors, this one included, that answered lately."""
+        return len(self.answering(now_ns))
 
     def proven(self, now_ns: int) -> bool:
         """Return whether enough acceptors answered lately to make asking worthwhile."""
@@ -119,6 +122,11 @@ class Site:
                 return node, claim
         return None
 
+    def rivals(self, group: int) -> set[int]:
+        """Return the other directors that live and do not say that they own the group."""
+        claims = {node: self.reports[node].claims.get(group) for node in self.directors if self.alive(node)}
+        return {node for node, claim in claims.items() if claim is not None and claim.state != GroupState.OWNER}
+
     def contenders(self) -> list[Contender]:
         """Return the other directors that live, may own, and are answered by a majority themselves."""
         found = []
@@ -128,6 +136,11 @@ class Site:
             if report.flags & (READY | PAUSED) == READY and alive:
                 found.append(Contender(node, self.name(node), report.fitness))
         return found
+
+    def ahead(self) -> int:
+        """Count the other directors that could own, are as fit, and are named before this one."""
+        order = {identifier(member.name): place for place, member in enumerate(self.membership.members)}
+        return sum(each.fitness == self.fitness and order[each.node] < order[self.me] for each in self.contenders())
 
     def hindrance(self, now_ns: int) -> str:
         """Return why this node may own nothing; "" when it may."""
@@ -139,14 +152,17 @@ class Site:
             return (
                 f"another machine uses the name {self.name(self.me)}: give each node its own name and restart this one"
             )
-        if now_ns < self.gate_broken_until_ns:
-            return "the kernel refuses changes of the gate: see nftables; it is tried again within half a minute"
         return ""
+
+    def doubts_gate(self, now_ns: int) -> bool:
+        """Return whether the kernel refused changes of the gate lately, and has not shown since that it takes them."""
+        return now_ns < self.gate_doubtful_until_ns
+
+    def answering(self, now_ns: int) -> set[int]:
+        """Return the acceptors, this one included, that answered lately: the path to them works both ways."""
+        since_ns = now_ns - 2 * self.parameters.heartbeat_ns
+        return {self.me} | {node for node, report in self.reports.items() if 0 <= report.proven_ns >= since_ns}
 
     def hears(self, contender: int) -> bool:
         """Return whether a director could take a group now."""
         return any(each.node == contender for each in self.contenders())
-
-    def may_own(self, now_ns: int) -> bool:
-        """Return whether nothing forbids this node to own groups."""
-        return not self.hindrance(now_ns)

@@ -57,9 +57,9 @@ def batches(pool: multiprocessing.pool.Pool, profile: str, seed: int, jobs: int)
 def simulate(profile: str, hours: float, seed: int, jobs: int) -> int:
     """Simulate one profile, print its figures, and return how many seeds failed."""
     faults: Counter[str] = Counter()
-    takeovers: list[int] = []
+    takeovers: dict[str, list[int]] = {}
     switchovers: list[int] = []
-    simulated_ns = acquisitions = seeds = overlaps = 0
+    simulated_ns = acquisitions = seeds = overlaps = best_effort = 0
     failures: list[Outcome] = []
     for outcome in outcomes(profile, hours, seed, jobs):
         seeds += 1
@@ -67,7 +67,8 @@ def simulate(profile: str, hours: float, seed: int, jobs: int) -> int:
         faults += outcome.faults
         acquisitions += outcome.acquisitions
         overlaps += len(outcome.overlaps)
-        takeovers += outcome.takeovers_ns
+        takeovers.setdefault(outcome.kind, []).extend(outcome.takeovers_ns)
+        best_effort += outcome.best_effort
         switchovers += outcome.switchovers_ns
         if outcome.failed():
             failures.append(outcome)
@@ -76,7 +77,10 @@ def simulate(profile: str, hours: float, seed: int, jobs: int) -> int:
         f"{profile}: {simulated_ns / NS_PER_HOUR:.2f} h simulated in {seeds} seeds, {faults.total()} faults of {len(faults)} kinds"
     )
     print(f"  acquisitions {acquisitions}, owners > 1: {overlaps}, seeds that failed: {len(failures)}")
-    print(f"  takeover median / p99 / max: {spread(takeovers)}, lease {PROFILES[profile].lease_ns / 1e6:.0f} ms")
+    print(f"  two open where nothing is promised (no witness, one name twice): {best_effort} times")
+    print(f"  takeover median / p99 / max, with a lease of {PROFILES[profile].lease_ns / 1e6:.0f} ms:")
+    for kind, values in sorted(takeovers.items()):
+        print(f"    {kind:8} {spread(values)}")
     print(f"  switchover, silent for median / p99 / max: {spread(switchovers)}", flush=True)
     return len(failures)
 

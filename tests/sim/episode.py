@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from hawatch.cluster.effects import AdminAction
+from hawatch.cluster.membership import QuorumMode
 from hawatch.cluster.node import Node
 from hawatch.cluster.parameters import PROFILES
 from hawatch.model import NS_PER_MS
@@ -21,8 +22,12 @@ FAULTS_LEASES = 40
 """Leases' time of faults in each round."""
 RECOVERY_LEASES = 3
 """A fit director owns within so many leases after faults end, and the preferred one too unless told otherwise."""
-SHAPES = ((2, 1, 2), (2, 1, 2), (2, 1, 1), (2, 1, 1), (2, 3, 1), (3, 0, 2), (3, 2, 1))
-"""Directors, witnesses, links."""
+W, G, N = QuorumMode.WITNESS, QuorumMode.GATEWAY, QuorumMode.NONE
+SHAPES = (
+    (2, 1, 2, W), (2, 1, 2, W), (2, 1, 1, W), (2, 1, 1, W), (2, 3, 1, W), (3, 0, 2, W), (3, 2, 1, W),
+    (2, 0, 2, G), (2, 0, 2, N),
+)  # fmt: skip
+"""Directors, witnesses, links, what makes a quorum."""
 
 
 @dataclass
@@ -31,6 +36,8 @@ class Outcome:
 
     seed: int
     profile: str
+    kind: str = ""
+    """Directors and witnesses, or what there is instead."""
     simulated_ns: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     acquisitions: int = 0
@@ -42,21 +49,24 @@ class Outcome:
     switchovers_ns: list[int] = field(default_factory=list)
     events: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
+    best_effort: int = 0
+    """Instants at which two gates were open where nothing is promised."""
 
     def failed(self) -> bool:
         """Return whether the site broke its promise."""
         return bool(self.overlaps or self.stuck or self.crashes)
 
 
-def setting_of(seed: int, profile: str, rate_ppm: int | None = None) -> Setting:
-    """Return the site that a seed stands for."""
+def setting_of(seed: int, profile: str, rate_ppm: int | None = None, *, promised: bool | None = None) -> Setting:
+    """Return the site that a seed stands for; `promised`: one where never two owners are promised, or one where not."""
     chance = random.Random(f"{seed} setting")
-    directors, witnesses, links = chance.choice(SHAPES)
+    shapes = SHAPES if promised is None else [shape for shape in SHAPES if (shape[3] is W) == promised]
+    directors, witnesses, links, quorum = chance.choice(shapes)
     groups = ("web",) if chance.random() < 0.7 else ("web", "mail")
     parameters = PROFILES[profile]
     if rate_ppm is not None:
         parameters = replace(parameters, rho_ppm=rate_ppm)
-    return Setting(parameters, directors, witnesses, links, groups, parameters.rho_ppm)
+    return Setting(parameters, directors, witnesses, links, groups, quorum, parameters.rho_ppm)
 
 
 class Episode:
@@ -66,7 +76,9 @@ class Episode:
         self.world = World(seed, setting, rules, trace=trace)
         self.chaos = Chaos(self.world, seed)
         self.chance = random.Random(f"{seed} episode")
-        self.outcome = Outcome(seed, profile)
+        kind = f"{setting.directors}+{setting.witnesses}" if setting.quorum is W else str(setting.quorum)
+        self.outcome = Outcome(seed, profile, kind)
+        self.promised = setting.quorum is W
         self.lease_ns = setting.parameters.lease_ns
         self.parameters = setting.parameters
 
@@ -89,6 +101,8 @@ class Episode:
             f"at {each.at_ns / 1e9:.6f} s {' and '.join(each.machines)} own {each.group} for up to {each.for_ns / 1e6:.3f} ms"
             for each in world.tally.overlaps
         ]
+        outcome.stuck += [*world.network.storms[:3], *world.tally.uncovered[:3]]
+        outcome.best_effort = len(world.tally.best_effort)
         outcome.notes = world.notes or []
         return outcome
 
@@ -104,7 +118,10 @@ class Episode:
         if not self.recover():
             return False
         world.run(int(self.lease_ns * self.chance.uniform(1, 3)))
-        return self.lose_owner() and self.recover() and self.switch_over()
+        if not (self.lose_owner() and self.recover() and self.switch_over()):
+            return False
+        special = self.chance.choice((None, None, None, self.force, self.clash)) if self.promised else None
+        return special is None or special()
 
     def mutant_goes_on(self) -> bool:
         """Let a mutant's site settle without asking more of it."""
@@ -115,15 +132,16 @@ class Episode:
 
     def grace_ns(self, group: str) -> int:
         """Return how much longer than usual the preferred director may take: what it was told to wait for."""
-        grace_ns = 0
+        broken_ns = backed_off_ns = 0
+        if not group:
+            return 0
         for machine in self.world.directors:
             node = machine.agent
             if isinstance(node, Node):
                 now_ns, ownership = machine.now(), node.groups[group]
-                broken_ns = max(0, max(node.site.gate_broken_until_ns, node.site.clash_until_ns) - now_ns)
-                backed_off_ns = (self.lease_ns << ownership.hold_down.doublings) - self.lease_ns
-                grace_ns = max(grace_ns, broken_ns + backed_off_ns)
-        return grace_ns * 102 // 100
+                broken_ns = max(broken_ns, node.site.gate_doubtful_until_ns - now_ns, node.site.clash_until_ns - now_ns)
+                backed_off_ns = max(backed_off_ns, (self.lease_ns << ownership.hold_down.doublings) - self.lease_ns)
+        return (broken_ns + backed_off_ns) * 102 // 100
 
     def pinned(self, group: str) -> bool:
         """Return whether an administrator chose the group's owner."""
@@ -135,7 +153,7 @@ class Episode:
         limit_ns = RECOVERY_LEASES * self.lease_ns
         for settings in self.world.settings:
             group, prefer = settings.name, settings.prefer
-            if self.missed(lambda group=group: bool(self.world.serving(group)), limit_ns + self.grace_ns(group)):
+            if self.missed(lambda group=group: bool(self.world.serving(group)), limit_ns, group):
                 self.outcome.stuck.append(
                     f"nobody owns {group} {RECOVERY_LEASES} leases after the last fault: {self.states(group)}"
                 )
@@ -143,17 +161,34 @@ class Episode:
             as_preferred = lambda group=group, prefer=prefer: (  # noqa: E731
                 self.world.serving(group) == [prefer] or (self.pinned(group) and bool(self.world.serving(group)))
             )
-            if self.missed(as_preferred, limit_ns + self.grace_ns(group)):
+            if self.missed(as_preferred, limit_ns, group):
                 self.outcome.stuck.append(
                     f"{prefer} does not own {group} {RECOVERY_LEASES} leases after the last fault: {self.states(group)}"
                 )
                 return False
         return not self.world.tally.overlaps
 
-    def missed(self, condition: Callable[[], bool], limit_ns: int) -> bool:
-        """Wait for a condition; return whether it did not come."""
-        self.world.run_until(condition, limit_ns)
+    def missed(self, condition: Callable[[], bool], limit_ns: int, group: str) -> bool:
+        """Wait for a condition; return whether it did not come.
+
+        What a director was told to wait for may turn up late: a refusal of the kernel that was under way, say.
+        """
+        world, deadline_ns = self.world, 0
+        while not condition():
+            deadline_ns = max(deadline_ns, world.now_ns + self.grace_ns(group) + limit_ns)
+            if not self.told_to_wait():
+                world.run_until(condition, deadline_ns - world.now_ns)
+                break
+            world.run_until(condition, self.parameters.heartbeat_ns)
         return not condition()
+
+    def told_to_wait(self) -> bool:
+        """Return whether a director may not own at the moment, or only as the last choice."""
+        return any(
+            max(node.site.gate_doubtful_until_ns, node.site.clash_until_ns) > machine.now()
+            for machine in self.world.directors
+            if isinstance(node := machine.agent, Node)
+        )
 
     def states(self, group: str) -> str:
         """Describe where everybody stands."""
@@ -173,7 +208,8 @@ class Episode:
         if len(serving) != 1:
             return True
         victim = world.machines[serving[0]]
-        kind = self.chance.choice((self.by_power, self.by_kill, self.by_freeze, self.by_cut))
+        kinds = (self.by_power, self.by_kill, self.by_freeze, self.by_cut)
+        kind = self.chance.choice(kinds if self.promised else kinds[:3])
         world.note(f"measure: the owner {victim.name} is lost, {kind.__name__}")
         kind(victim)
         condition = lambda: any(name != victim.name for name in world.serving(group))  # noqa: E731
@@ -184,6 +220,8 @@ class Episode:
             return False
         self.outcome.takeovers_ns.append(took_ns)
         bound_ns = self.lease_ns * 101 // 100 + 60 * NS_PER_MS
+        if not self.promised:  # the clients' network is asked first, and time counts from a heartbeat to the next
+            bound_ns += 3 * self.parameters.heartbeat_ns
         if took_ns > bound_ns:
             self.outcome.stuck.append(
                 f"{victim.name} ({kind.__name__}) was followed after {took_ns / 1e6:.1f} ms, more than {bound_ns / 1e6:.1f}"
@@ -225,6 +263,8 @@ class Episode:
         if len(serving) != 1:
             return True
         target = next(machine for machine in world.directors if machine.name != serving[0])
+        if self.told_to_wait():
+            return True
         world.admin(target, AdminAction.SWITCHOVER, group, target.name)
         world.run_until(lambda: not world.serving(group), self.lease_ns)
         silent_ns = world.run_until(lambda: target.serves(group), 2 * self.lease_ns)
@@ -233,6 +273,48 @@ class Episode:
             return False
         self.outcome.switchovers_ns.append(silent_ns)
         return not world.tally.overlaps
+
+    # --- what is rare --------------------------------------------------------------------------------------------
+
+    def force(self) -> bool:
+        """All but one director lose power, an administrator forces that one, and the others come back."""
+        world = self.world
+        last = self.chance.choice(world.directors)
+        for machine in world.machines.values():
+            if machine is not last:
+                machine.lose_power()
+        world.run(2 * self.lease_ns)
+        request = world.admin(last, AdminAction.TAKEOVER)
+        if self.missed(lambda: all(world.serving(group) == [last.name] for group in world.groups), self.lease_ns, ""):
+            self.outcome.stuck.append(f"{last.name} was forced and does not own: {last.answers.get(request)}")
+            return False
+        world.run(int(self.lease_ns * self.chance.uniform(0, 3)))
+        world.boot_all()
+        world.run(2 * self.lease_ns)
+        return self.recover()
+
+    def clash(self) -> bool:
+        """One more machine comes up with a director's name, and goes away; the director is restarted."""
+        world = self.world
+        of = self.chance.choice(world.directors)
+        before = world.events["name_conflict"], len(world.tally.best_effort)
+        owned = any(map(of.is_open, world.groups))
+        twin = world.start_twin(of)
+        world.run(5 * self.lease_ns)
+        if owned and world.events["name_conflict"] == before[0]:
+            self.outcome.stuck.append(f"two machines were {of.name} and nobody said so")
+            return False
+        if any(len(world.serving(group)) > 1 for group in world.groups):
+            self.outcome.stuck.append(f"two machines were {of.name} and two own after 5 leases")
+            return False
+        twin.lose_power()
+        of.boot = max(of.boot, twin.boot)
+        of.kill()
+        world.run(self.lease_ns)
+        world.twins.remove(twin)
+        world.boot_all()
+        world.run(2 * self.lease_ns)
+        return self.recover()
 
 
 def live(
@@ -244,7 +326,7 @@ def live(
     rate_ppm: int | None = None,
     until_overlap: bool = False,
 ) -> Outcome:
-    """Run one seed."""
-    return Episode(seed, profile, setting_of(seed, profile, rate_ppm), rules, trace=trace).run(
-        until_overlap=until_overlap
-    )
+    """Run one seed; `until_overlap`: to see that a rule is needed, where it is promised at all."""
+    promised = True if until_overlap else None
+    setting = setting_of(seed, profile, rate_ppm, promised=promised)
+    return Episode(seed, profile, setting, rules, trace=trace).run(until_overlap=until_overlap)

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from hawatch.cluster.effects import Activate, AdminAction, Arm, CloseGate, Emit, Send, SetTimer
+from hawatch.cluster.membership import QuorumMode
 from hawatch.model import NS_PER_MS
 from tests.sim.machine import Machine, Trap
 from tests.sim.network import Quality
@@ -47,7 +48,10 @@ class Chaos:
             "gate lost": self.lose_gate,
             "kernel refuses": self.refuse,
             "kernel slow": self.slow,
+            "reload": self.reload,
         }
+        if world.setting.quorum is not QuorumMode.WITNESS:
+            self.kinds |= {"off the clients' network": self.unplug, "gateway silent": self.silence_gateway}
         self.active: list[str] = sorted(self.kinds)
         self.pace_ns = 0
         self.epoch = 0
@@ -85,12 +89,17 @@ class Chaos:
         world.note("all faults end")
         world.network.heal()
         for machine in world.machines.values():
+            if machine.stop_asked:  # it would stop after the faults have ended, and nobody would start it
+                machine.kill()
             machine.trap, machine.kernel_refuses, machine.kernel_ns = None, 0.0, (20_000, NS_PER_MS // 2)
             if machine.agent is not None and machine.thaw_ns > world.now_ns:
                 machine.thaw_ns = world.now_ns
                 machine.go_on()
         world.boot_all()
         for machine in world.directors:
+            machine.on_clients = machine.gateway_answers = True
+            if machine.configured != world.groups:
+                world.reload(machine, world.groups)
             self.be_fit(machine, 1000)
             if machine.paused:
                 world.admin(machine, AdminAction.RESUME)
@@ -271,6 +280,26 @@ class Chaos:
         machine = self.director()
         self.be_fit(machine, self.chance.choice((0, 500, 999, 1001, 2000)))
         self.meanwhile(self.lasting(), lambda: self.be_fit(machine, 1000))
+
+    def reload(self) -> None:
+        """A director's configuration loses some groups, and gets them back."""
+        machine = self.director()
+        groups = tuple(each for each in self.world.groups if self.chance.random() < 0.5)
+        self.world.reload(machine, groups)
+        self.meanwhile(self.lasting(), lambda: self.world.reload(machine, self.world.groups))
+
+    def unplug(self) -> None:
+        """A director loses the clients' network."""
+        machine = self.director()
+        self.world.note(f"{machine.name} is off the clients' network")
+        machine.on_clients = False
+        self.meanwhile(self.lasting(), lambda: setattr(machine, "on_clients", True))
+
+    def silence_gateway(self) -> None:
+        """A director's gateway does not answer."""
+        machine = self.director()
+        machine.gateway_answers = False
+        self.meanwhile(self.lasting(), lambda: setattr(machine, "gateway_answers", True))
 
     def lose_gate(self) -> None:
         """Somebody flushes the kernel's rules."""

@@ -18,6 +18,8 @@ from hawatch.cluster.effects import (
     AddAddresses,
     Answer,
     Arm,
+    ArpProbeAnswer,
+    AskGateway,
     CloseGate,
     Command,
     DatagramReceived,
@@ -27,8 +29,12 @@ from hawatch.cluster.effects import (
     GateFailed,
     GateLost,
     GateOpened,
+    GatewayAnswer,
+    InstallGroups,
     NodeEvent,
+    ProbeAddresses,
     RememberGiveaway,
+    RememberPins,
     RemoveAddresses,
     Send,
     SetTimer,
@@ -44,6 +50,8 @@ if TYPE_CHECKING:
 SOCKET_DATAGRAMS = 300
 """What a socket's buffer holds of small datagrams; more are lost."""
 ON_KERNEL = (Arm, Activate, CloseGate, AddAddresses, RemoveAddresses)
+ASKED = 3
+"""The clients' network is asked so often before nobody is believed to have an address."""
 IN_FLIGHT_MS_MAX = 8
 """A kernel's timer is late by this at most: less than the smallest guard."""
 
@@ -60,6 +68,13 @@ class Agent(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Cover:
+    """Let the gate cover these groups and no others."""
+
+    groups: tuple[str, ...]
+
+
 @dataclass
 class Trap:
     """Do something to the agent at its next command of a kind."""
@@ -72,7 +87,9 @@ class Trap:
 class Machine:
     """See the module's text."""
 
-    def __init__(self, world: World, name: str, index: int, *, witness: bool) -> None:
+    def __init__(self, world: World, name: str, index: int, *, witness: bool, node: str = "") -> None:
+        self.node = node or name
+        """The name that its configuration has."""
         self.world, self.name, self.index, self.witness = world, name, index, witness
         self.chance = random.Random(f"{world.seed} {name}")
         self.agent: Agent | None = None
@@ -82,6 +99,9 @@ class Machine:
         self.thaw_ns = 0
         """Frozen until then; in true time."""
         self.paused = False
+        self.pins: tuple[str, ...] = ()
+        self.configured = world.groups
+        self.on_clients = self.gateway_answers = True
         self.fitness = 1000
         self.clock = Clock(world.now_ns, 10**12 * (index + 1), 0)
         self.gates = {group: world.gate() for group in world.groups}
@@ -105,9 +125,13 @@ class Machine:
         self.thaw_ns = 0
         self.inbox: dict[str, deque[NodeEvent]] = {source: deque() for source in ("socket", "kernel", "timer", "shell")}
         self.commands: deque[Command] = deque()
-        self.queue: deque[Command] = deque()
-        self.in_kernel: Command | None = None
+        self.queue: deque[Command | Cover] = deque()
+        self.in_kernel: Command | Cover | None = None
+        self.kernel_waits = False
+        """The thread that was to ask the kernel was frozen before it did."""
         self.trap = None
+        self.stop_asked = False
+        """An administrator has told the agent to stop."""
 
     def now(self) -> int:
         """Return what this machine's clock shows."""
@@ -181,6 +205,9 @@ class Machine:
     def go_on(self) -> None:
         """Let the agent work until nothing is left to do or it is stopped."""
         life = self.life
+        if self.kernel_waits and self.up():
+            self.kernel_waits = False
+            self.after(0, self.kernel_works)
         while self.life == life and self.up():
             if self.commands:
                 self.carry_out()
@@ -221,14 +248,42 @@ class Machine:
                 self.world.note(f"{self.name} answers {command.done}: {command.text}")
             case RememberGiveaway(paused=paused):
                 self.paused = paused
+            case RememberPins(groups=groups):
+                self.pins = groups
+            case AskGateway(group=group, number=number):
+                answer: NodeEvent = GatewayAnswer(group, number, self.gateway_answers and self.on_clients)
+                self.after(self.chance.randint(100_000, 2 * NS_PER_MS), lambda: self.give("shell", answer))
+            case ProbeAddresses(group=group, number=number, timeout_ns=timeout_ns):
+                self.probe(group, number, timeout_ns, ASKED)
             case Stopped():
                 self.world.note(f"{self.name} stopped in order")
                 self.clear()
+            case InstallGroups():
+                self.queue.append(Cover(self.configured))
+                self.feed_kernel()
             case Arm() | Activate() | CloseGate() | AddAddresses() | RemoveAddresses():
                 self.queue.append(command)
                 self.feed_kernel()
             case _:
                 pass
+
+    def probe(self, group: str, number: int, timeout_ns: int, left: int) -> None:
+        """Ask the clients' network for a group's addresses a few times."""
+        asking = self.world.asking[group]
+        heard = self.world.answers(group, self)
+        asking.discard(self.name)
+        if heard or left == 0:
+            self.give("shell", ArpProbeAnswer(group, number, "02:00:00:00:00:01" if heard else ""))
+            return
+        asking.add(self.name)
+        life = self.life
+
+        def again() -> None:
+            asking.discard(self.name)
+            if self.life == life:
+                self.probe(group, number, timeout_ns, left - 1)
+
+        self.world.later(timeout_ns // ASKED, again)
 
     def set_timer(self, at_ns: int) -> None:
         """Wake the agent when its clock shows `at_ns`, or a little later."""
@@ -262,7 +317,7 @@ class Machine:
     def kernel_works(self) -> None:
         """Let the command take effect; a frozen thread may have been stopped before it asked the kernel."""
         if not self.up() and self.chance.random() < 0.5:
-            self.after(self.thaw_ns - self.world.now_ns, self.kernel_works)
+            self.kernel_waits = True
             return
         command = self.in_kernel
         assert command is not None
@@ -273,7 +328,7 @@ class Machine:
         self.take_effect(command)
         self.after(self.chance.randint(*self.kernel_ns), lambda: self.kernel_done(None))
 
-    def take_effect(self, command: Command) -> None:
+    def take_effect(self, command: Command | Cover) -> None:
         """Change the kernel, and look at once whether two gates are open."""
         now_ns, late_ns = self.now(), self.chance.randint(0, IN_FLIGHT_MS_MAX) * NS_PER_MS
         match command:
@@ -287,8 +342,19 @@ class Machine:
                 self.addresses[group] = True
             case RemoveAddresses(group=group):
                 self.addresses[group] = False
+            case Cover(groups=groups):
+                self.cover(groups)
         self.world.note(f"{self.name} kernel: {command}")
         self.world.look(self)
+
+    def cover(self, groups: tuple[str, ...]) -> None:
+        """Let the gate cover these groups; the addresses of others would be answered for without a lease."""
+        for group in set(self.gates) - set(groups):
+            if self.addresses[group] or self.is_open(group):
+                self.world.tally.uncovered.append(
+                    f"at {self.world.now_ns} ns {self.name} has {group} up without a gate"
+                )
+            self.gates[group] = self.world.gate()
 
     def kernel_done(self, refusal: NodeEvent | None) -> None:
         """Report, and go on with the next command."""
@@ -304,7 +370,7 @@ class Machine:
             self.confirm(command)
         self.feed_kernel()
 
-    def confirm(self, command: Command) -> None:
+    def confirm(self, command: Command | Cover) -> None:
         """Give the agent the kernel's word."""
         match command:
             case Arm(group=group, number=number):

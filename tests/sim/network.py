@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hawatch.model import NS_PER_MS
+from hawatch.model import NS_PER_MS, NS_PER_S
 
+STORM_PER_WAY = 100
+"""A node sends another one so many datagrams a heartbeat on a link at most: five are usual, fifty after a freeze."""
 HISTORY = 600
 """Datagrams that somebody recorded and may send again."""
 
@@ -43,23 +45,43 @@ class Network:
 
     def __init__(
         self, chance: random.Random, addresses: dict[tuple[int, str], str], later: Callable[[int, Callable[[], None]], None],
-        deliver: Callable[[Parcel], None],
+        deliver: Callable[[Parcel], None], clock: Callable[[], int], window_ns: int,
     ) -> None:  # fmt: skip
+        """`clock` is true time; no node may send more than its share in any window of `window_ns`."""
         self.chance, self.addresses, self.later, self.deliver = chance, addresses, later, deliver
         self.quality = CLEAN
         self.cuts: dict[tuple[str, str, int], int] = {}
         """Sender, receiver and link, with how many faults cut it at the moment."""
         self.history: deque[Parcel] = deque(maxlen=HISTORY)
         self.sent = self.lost = 0
+        self.window_ns, self.ways = window_ns, max(1, len(addresses) - max(link for link, _ in addresses) - 1)
+        self.clock, self.windows = clock, Counter[str]()
+        self.window = self.most = 0
+        self.storms: list[str] = []
 
     def send(self, sender: str, link: int, address: str, data: bytes) -> None:
         """Take a datagram in."""
         parcel = Parcel(sender, self.addresses[link, address], link, data)
         self.sent += 1
+        self.count(sender)
         self.history.append(parcel)
         if self.chance.random() < self.quality.duplicates:
             self.carry(parcel)
         self.carry(parcel)
+
+    def count(self, sender: str) -> None:
+        """Note a datagram; too many in one window are a storm."""
+        window = self.clock() // self.window_ns
+        if window != self.window:
+            self.window = window
+            self.windows.clear()
+        self.windows[sender] += 1
+        self.most = max(self.most, self.windows[sender] // self.ways)
+        if self.windows[sender] == STORM_PER_WAY * self.ways + 1:
+            at_s = window * self.window_ns / NS_PER_S
+            self.storms.append(
+                f"storm: {sender} sent more than {STORM_PER_WAY * self.ways} datagrams in the heartbeat at {at_s:.3f} s"
+            )
 
     def carry(self, parcel: Parcel) -> None:
         """Lose a datagram, or deliver it some time later."""

@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from hawatch.cluster.effects import AdminAction, AdminCommand, FitnessChanged, NodeEvent
+from hawatch.cluster.effects import AdminAction, AdminCommand, FitnessChanged, GroupsChanged, NodeEvent
 from hawatch.cluster.keys import KeyRing
-from hawatch.cluster.membership import GroupSettings, Member, Membership
+from hawatch.cluster.membership import GroupSettings, Member, Membership, QuorumMode
 from hawatch.cluster.node import Node
 from hawatch.cluster.parameters import PROFILES, LeaseParameters
 from hawatch.model import NS_PER_S
@@ -36,6 +36,7 @@ class Setting:
     witnesses: int = 1
     links: int = 2
     groups: tuple[str, ...] = ("web",)
+    quorum: QuorumMode = QuorumMode.WITNESS
     rate_ppm: int = 5000
     """How far clocks run apart from true time."""
 
@@ -68,6 +69,10 @@ class Tally:
 
     openings: int = 0
     overlaps: list[Overlap] = field(default_factory=list)
+    best_effort: list[Overlap] = field(default_factory=list)
+    """Where nothing is promised: no witness, or two machines with one name."""
+    uncovered: list[str] = field(default_factory=list)
+    """The gate stopped covering an address that was up, or a group that was open."""
 
 
 class World:
@@ -84,6 +89,10 @@ class World:
         self.tally = Tally()
         self.groups = setting.groups
         self.gate = self.rules.gate
+        self.twins: list[Machine] = []
+        """Machines that run under another one's name."""
+        self.asking: dict[str, set[str]] = {group: set() for group in self.groups}
+        """Who asks the clients' network for a group's addresses at the moment."""
         self.owner: dict[str, str] = dict.fromkeys(self.groups, "")
         directors = ["abcdefg"[index] for index in range(setting.directors)]
         names = directors + [f"w{index}" for index in range(setting.witnesses)]
@@ -95,7 +104,14 @@ class World:
             GroupSettings(group, directors[index % len(directors)]) for index, group in enumerate(self.groups)
         )
         addresses = {(link, each.links[link]): each.name for each in self.members for link in range(setting.links)}
-        self.network = Network(random.Random(f"{seed} network"), addresses, self.later, self.deliver)
+        self.network = Network(
+            random.Random(f"{seed} network"),
+            addresses,
+            self.later,
+            self.deliver,
+            lambda: self.now_ns,
+            setting.parameters.heartbeat_ns,
+        )
         self.machines = {
             member.name: Machine(self, member.name, index, witness=member.votes_only)
             for index, member in enumerate(self.members)
@@ -111,10 +127,14 @@ class World:
         """Return what runs on a machine."""
         if self.rules.make_agent is not None:
             return self.rules.make_agent(self, machine, adopted)
-        membership = self.rules.membership("site", machine.name, self.members, self.settings, self.setting.parameters)
+        settings = tuple(each for each in self.settings if each.name in machine.configured)
+        membership = self.rules.membership(
+            "site", machine.node, self.members, settings, self.setting.parameters, self.setting.quorum
+        )
         return Node(
             membership, RING, boot=machine.boot, random=random.Random(f"{self.seed} {machine.name} {machine.boot}"),
-            now_ns=machine.now(), adopted=dict(adopted), paused=machine.paused, silent=self.rules.silent,
+            now_ns=machine.now(), adopted=dict(adopted), paused=machine.paused, pins=frozenset(machine.pins),
+            silent=self.rules.silent,
         )  # fmt: skip
 
     def fitness_event(self, score: int) -> NodeEvent:
@@ -153,7 +173,9 @@ class World:
 
     def deliver(self, parcel: Parcel) -> None:
         """A datagram has arrived."""
-        self.machines[parcel.to].receive(parcel.link, parcel.data)
+        twins = [twin for twin in self.twins if twin.node == parcel.to]
+        machine = self.chance.choice([self.machines[parcel.to], *twins]) if twins else self.machines[parcel.to]
+        machine.receive(parcel.link, parcel.data)
 
     def look(self, changed: Machine) -> None:
         """Look at all gates: a kernel has just changed."""
@@ -163,16 +185,23 @@ class World:
             if self.owner[group] != changed.name:
                 self.owner[group] = changed.name
                 self.tally.openings += 1
-            machines = [machine for machine in self.directors if machine.is_open(group)]
+            machines = [machine for machine in (*self.directors, *self.twins) if machine.is_open(group)]
             if len(machines) > 1:
                 ends = sorted(machine.clock.true(machine.gates[group].end_ns()) for machine in machines)
                 names = tuple(machine.name for machine in machines)
-                self.tally.overlaps.append(Overlap(self.now_ns, group, names, ends[-2] - self.now_ns))
+                promised = self.setting.quorum is QuorumMode.WITNESS and not self.twins
+                found = self.tally.overlaps if promised else self.tally.best_effort
+                found.append(Overlap(self.now_ns, group, names, ends[-2] - self.now_ns))
                 self.note(f"TWO OWNERS of {group}: {', '.join(names)} for up to {ends[-2] - self.now_ns} ns")
 
     def serving(self, group: str) -> list[str]:
         """Return who answers clients."""
-        return [machine.name for machine in self.directors if machine.serves(group)]
+        return [machine.name for machine in (*self.directors, *self.twins) if machine.serves(group)]
+
+    def answers(self, group: str, asker: Machine) -> bool:
+        """Return whether somebody answers, or asks at the same time, for a group's addresses on the clients' network."""
+        others = [machine for machine in self.directors if machine is not asker and machine.on_clients]
+        return asker.on_clients and any(each.serves(group) or each.name in self.asking[group] for each in others)
 
     def note(self, text: str) -> None:
         """Write down what happened, when somebody wants to read it."""
@@ -187,9 +216,24 @@ class World:
             if machine.agent is None:
                 machine.start()
 
+    def start_twin(self, of: Machine) -> Machine:
+        """Start one more machine under a director's name."""
+        twin = Machine(self, f"{of.name}'", len(self.machines), witness=False, node=of.name)
+        twin.boot = of.boot + 50
+        self.twins.append(twin)
+        twin.start()
+        return twin
+
+    def reload(self, machine: Machine, groups: tuple[str, ...]) -> None:
+        """Let a director's configuration name these groups."""
+        self.note(f"{machine.name} is to share {', '.join(groups) or 'no group'}")
+        machine.configured = groups
+        machine.give("shell", GroupsChanged(tuple(each for each in self.settings if each.name in groups)))
+
     def admin(self, machine: Machine, action: AdminAction, group: str = "", to: str = "") -> int:
         """Ask something of an agent; return the request's number."""
         request = next(self.numbers)
         self.note(f"an administrator on {machine.name}: {action} {group} {to}")
+        machine.stop_asked = machine.stop_asked or (action is AdminAction.STOP and machine.agent is not None)
         machine.give("shell", AdminCommand(request, action, group, to))
         return request

@@ -137,7 +137,7 @@ async def test_rubbish_is_counted_and_changes_nothing() -> None:
             for size in range(0, 1400, 7):
                 attacker.sendto(bytes(size), ("127.77.0.1", trial.loops["a"]._port))
         with trio.fail_after(PATIENCE_S):
-            while sum(node.rejections.values()) < 200:
+            while sum(node.reception.rejections.values()) < 200:
                 await trio.sleep(0.01)
         assert trial.effects["a"].open
         nursery.cancel_scope.cancel()

@@ -342,7 +342,7 @@ def test_the_status_counts_refusals_and_round_trips() -> None:
     for peer in (*directors, *witnesses):
         assert {link["round_trip_ms"] for link in peer["links"]} == {2 * DELAY_NS / NS_PER_MS}
     node = site.node("a")
-    assert set(node.asked_ns) == set(node.nonces)
+    assert set(node.reception.asked_ns) == set(node.reception.nonces)
 
 
 def test_a_boot_number_that_went_back_is_healed() -> None:

@@ -1,0 +1,122 @@
+"""What one director knows of one group, and where it stands with it.
+
+The state machine is the table in `states`; what moves it is in `rounds` (asking for the lease and keeping it),
+`leaving` (closing the gate and releasing), `candidacy` (when to ask) and `handover` (when to let go). `ownership` joins
+them to what happens from outside. They depend on each other in this order, and all of them on this module.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hawatch.cluster.effects import RememberPins
+from hawatch.cluster.fitness import HoldDown
+from hawatch.cluster.membership import GroupSettings
+from hawatch.cluster.quorum import Round
+from hawatch.cluster.site import Site
+from hawatch.cluster.states import TRANSITIONS, Trigger
+from hawatch.cluster.wire import Claim, DenyReason, GroupState, Release, identifier
+from hawatch.model import NS_PER_MS, NS_PER_S
+
+ANNOUNCE_AFTER_NS = tuple(after * NS_PER_MS for after in (0, 50, 200, 500, 1000))
+ANNOUNCE_EVERY_NS = 30 * NS_PER_S
+TELL_REFUSAL_NS = 10 * NS_PER_S
+"""That the kernel refuses is told at most so often."""
+HINT_JITTER_NS = (1 * NS_PER_MS, 20 * NS_PER_MS)
+"""A candidate comes back this much after a refusal said that the lease would end."""
+
+
+class Group:
+    """One group on one director; `adopted_slot` is the one that a former process of this node left open."""
+
+    def __init__(self, settings: GroupSettings, site: Site, now_ns: int, *, adopted_slot: int | None = None) -> None:
+        assert adopted_slot in (None, 0, 1)
+        self.settings = settings
+        self.site = site
+        self.name = settings.name
+        self.group = identifier(settings.name)
+        self.state = GroupState.STANDBY
+        self.reason = "this director has just started"
+        self.dropped = False
+        """The configuration does not name it any more: it is let go of, and forgotten."""
+        # The round under way, and the gate.
+        self.round: Round | None = None
+        self.number = 0
+        self.slot_in_use = adopted_slot
+        """The slot that was opened last; None when the gate is known to be closed."""
+        self.adopted_until_ns = (
+            now_ns + site.parameters.holder_ns + site.parameters.guard if adopted_slot is not None else 0
+        )
+        self.end_ns = 0
+        self.opened = False
+        """The kernel has confirmed gate and addresses since this director became the owner."""
+        self.gate_failures = 0
+        self.told_refusal_ns = now_ns - TELL_REFUSAL_NS
+        # Owning.
+        self.owner_since_ns = self.kept_ns = 0
+        self.epoch = self.epoch_seen = 0
+        self.pinned = False
+        """An administrator chose the owner: it does not fall back by itself."""
+        self.wants_round = False
+        self.announced_ns = -1
+        self.hold_down = HoldDown(site.parameters.hold_down_ns)
+        # Waiting for one's turn.
+        self.not_before_ns = 0
+        self.waiting = ""
+        self.defer_until_ns = -1
+        self.invited = self.invited_by_admin = self.forced = False
+        self.lease_end_ns = -1
+        """End of another node's lease as last seen at the own acceptor, and `free_ns` when to ask for it."""
+        self.free_ns = 0
+        self.free_since_ns = -1
+        self.probing = 0
+        self.answers: dict[str, bool] = {}
+        self.probing_since_ns = -1
+        self.evidence_text = ""
+        # Leaving.
+        self.close_ordered_ns = -1
+        self.successor = self.release_flags = 0
+        self.release: Release | None = None
+        self.release_until_ns = 0
+        # For people.
+        self.renewals = self.renewals_failed = self.refusals = self.acquisitions = 0
+        self.refused: Counter[tuple[int, DenyReason]] = Counter()
+        """Refusals of each acceptor by reason."""
+
+    def move(self, trigger: Trigger, reason: str) -> None:
+        """Change the state as the table says; a pair that is not in the table is a mistake in the program."""
+        following = TRANSITIONS[self.state].get(trigger)
+        assert following is not None, (self.state, trigger)
+        assert reason
+        self.state, self.reason = following, reason
+
+    def claim(self) -> Claim:
+        """Return what this director says of the group in its heartbeats."""
+        if self.state is GroupState.OWNER:
+            return Claim(self.group, GroupState.OWNER if self.opened else GroupState.CANDIDATE, self.epoch)
+        return Claim(self.group, self.state, self.epoch_seen)
+
+    def idle(self) -> bool:
+        """Return whether nothing of this group is held here: no gate that could be open, no round."""
+        return self.slot_in_use is None and self.round is None and self.state is not GroupState.CLOSING
+
+    def hindrance(self, now_ns: int) -> str:
+        """Return why this director may not own the group; "" when it may."""
+        return "the configuration does not name the group any more" if self.dropped else self.site.hindrance(now_ns)
+
+    def may_own(self, now_ns: int) -> bool:
+        """Return whether nothing forbids this director to own the group."""
+        return not self.hindrance(now_ns)
+
+    def pin(self, *, pinned: bool) -> None:
+        """Note, over restarts too, whether an administrator chose this director."""
+        site = self.site
+        self.pinned = pinned
+        pins = site.pins - {self.name} | ({self.name} if pinned else set())
+        if pins != site.pins:
+            site.pins = pins
+            site.commands.append(RememberPins(tuple(sorted(pins))))
+
+    def announcing(self) -> tuple[tuple[int, ...], int]:
+        """Return when addresses are announced: after so much each, and then every so often."""
+        return ANNOUNCE_AFTER_NS, ANNOUNCE_EVERY_NS

@@ -1,0 +1,61 @@
+"""What people are told of the other nodes: who is heard, on which link, and whether a majority answers.
+
+Nothing is decided here. What is told of a group comes from where it is decided.
+"""
+
+from __future__ import annotations
+
+from hawatch.cluster.detector import LinkChange, PeerChange, PeerState
+from hawatch.cluster.parameters import in_units
+from hawatch.cluster.site import Site
+from hawatch.cluster.wire import identifier
+from hawatch.model import NS_PER_S, Severity
+
+TELL_LATENESS_NS = 10 * NS_PER_S
+"""The own lateness is told at most so often."""
+
+
+class Telling:
+    """What one node has told."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.quorate: bool | None = None
+        self.told_late_ns = -TELL_LATENESS_NS
+
+    def lateness(self, late_ns: int, now_ns: int) -> None:
+        """Tell that this process did not run for a while."""
+        if now_ns - self.told_late_ns >= TELL_LATENESS_NS:
+            self.told_late_ns = now_ns
+            reason = f"this director itself was {in_units(late_ns)} late: it was stopped, or its processors are busy"
+            self.site.emit("lease_late", reason, severity=Severity.WARNING)
+
+    def quorum(self, now_ns: int) -> None:
+        """Tell when a majority stops answering, and when it answers again."""
+        site = self.site
+        since_ns = now_ns - site.parameters.lease_ns
+        answering = 1 + sum(0 <= since_ns <= report.proven_ns for report in site.reports.values())
+        count, majority = len(site.membership.members), site.membership.majority
+        quorate = answering >= majority
+        if quorate and self.quorate is False:
+            site.emit("quorum_regained", f"{answering} of {count} nodes answer again", severity=Severity.INFO)
+        elif not quorate and self.quorate:
+            reason = f"only {answering} of {count} nodes answer, {majority} are needed to own anything"
+            site.emit("quorum_lost", reason, severity=Severity.CRITICAL)
+        self.quorate = quorate if quorate or self.quorate is not None else None
+
+    def changes(self) -> None:
+        """Tell what the detector saw."""
+        site = self.site
+        for change in site.detector.take_changes():
+            severity = Severity.INFO
+            match change:
+                case PeerChange(peer=peer, state=state, reason=reason):
+                    kind = "director" if identifier(peer) in site.directors else "witness"
+                    dead = state is PeerState.DEAD
+                    name = f"{kind}_dead" if dead else f"{kind}_alive"
+                    severity = Severity.CRITICAL if dead else severity
+                case LinkChange(up=up, reason=reason):
+                    name = "link_up" if up else "link_down"
+                    severity = severity if up else Severity.WARNING
+            site.emit(name, reason, severity=severity)
