@@ -166,6 +166,9 @@ class Machine:
         if not self.powered:
             self.power_up()
         self.boot += -5 if back else 1
+        for group in set(self.gates) - set(self.configured):  # what the agent does before all else
+            self.addresses[group] = False
+            self.gates[group] = self.world.gate()
         adopted = {
             group: slot
             for group, gate in self.gates.items()
