@@ -43,11 +43,12 @@ from hawatch.cluster.effects import (
 )
 from hawatch.model import NS_PER_MS
 from tests.sim.kernel import Clock
+from tests.sim.network import BACKLOG
 
 if TYPE_CHECKING:
     from tests.sim.world import World
 
-SOCKET_DATAGRAMS = 300
+SOCKET_DATAGRAMS = BACKLOG
 """What a socket's buffer holds of small datagrams; more are lost."""
 ON_KERNEL = (Arm, Activate, CloseGate, AddAddresses, RemoveAddresses)
 ASKED = 3
