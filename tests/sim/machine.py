@@ -41,6 +41,7 @@ from hawatch.cluster.effects import (
     Stopped,
     Tick,
 )
+from hawatch.cluster.node import Node
 from hawatch.model import NS_PER_MS
 from tests.sim.kernel import Clock
 from tests.sim.network import BACKLOG
@@ -263,7 +264,8 @@ class Machine:
                 self.world.note(f"{self.name} stopped in order")
                 self.clear()
             case InstallGroups():
-                self.queue.append(Cover(self.configured))
+                assert isinstance(self.agent, Node)
+                self.queue.append(Cover(tuple(each.name for each in self.agent.membership.groups)))
                 self.feed_kernel()
             case Arm() | Activate() | CloseGate() | AddAddresses() | RemoveAddresses():
                 self.queue.append(command)
