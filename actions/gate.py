@@ -26,6 +26,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 
 from hawatch.actions import gate_rules, nft
 from hawatch.actions.gate_rules import SLOTS, GateGroup, Layout
@@ -172,6 +173,13 @@ class Gate:
                 _Slot(now_ns + seen.remaining_ns[1] if seen.remaining_ns[1] else 0, seen.active[1]),
             )
         self._memory = memory
+
+    def covered(self) -> set[str]:
+        """Return the VIPs that the kernel's gate covers now, whoever installed it."""
+        found: set[str] = set()
+        for table, name in gate_rules.map_names(self.layout, self.name):
+            found |= {str(ip_address(one.key)) for one in self._elements(table, name)}
+        return found
 
     def verify(self) -> str:
         """Compare the kernel with what was installed: return what is wrong in a sentence, or ""."""

@@ -56,10 +56,14 @@ class Listener:
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         try:
             self._socket = socket.socket(socket.AF_NETLINK, kind, protocol)
+        except OSError as error:
+            raise KernelError(f"netlink: no socket to listen with: {error.strerror}", error.errno or 0) from error
+        try:
             self._socket.bind((0, 0))
             for group in groups:
                 self._socket.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
         except OSError as error:
+            self._socket.close()
             raise KernelError(f"netlink: cannot listen for changes: {error.strerror}", error.errno or 0) from error
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES)

@@ -37,6 +37,8 @@ CACHEINFO = struct.Struct("=IIII")
 """Preferred and valid lifetime in seconds, time of creation and of change."""
 ADDRESS_GROUPS = (5, 9)
 """RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR."""
+LINK_GROUP = 1
+"""RTNLGRP_LINK."""
 FOREVER = 0xFFFFFFFF
 GONE = (errno.EADDRNOTAVAIL, errno.ENODEV)
 
@@ -86,6 +88,23 @@ class Addresses:
         return [
             f"{known[each.index].address} cannot be taken off {known[each.index].interface}: {each.text}"
             for each in self._netlink.send_all(requests)
+            if each.errno not in GONE
+        ]
+
+    def remove_everywhere(self, addresses: Collection[str]) -> list[str]:
+        """Take addresses off whatever interfaces have them; return what the kernel refused."""
+        if not addresses:
+            return []
+        found = []
+        for reply in self._netlink.dump(Request(RTM_GETADDR, IFADDRMSG.pack(0, 0, 0, 0, 0))):
+            address, index = parse_address(reply.body)
+            if reply.type == RTM_NEWADDR and address in addresses:
+                prefix = IFADDRMSG.unpack_from(reply.body)[1]
+                found.append((VipAddress(address, prefix, ""), index))
+        refusals = self._netlink.send_all([removal(one, index) for one, index in found])
+        return [
+            f"{found[each.index][0].address} cannot be taken off interface {found[each.index][1]}: {each.text}"
+            for each in refusals
             if each.errno not in GONE
         ]
 

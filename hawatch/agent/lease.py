@@ -1,8 +1,8 @@
 """Leased ownership: the groups of a director that shares them with others.
 
 Theory of operation. `hawatch.cluster` decides, a `NodeLoop` runs it, `Effects` carry it out. This joins them to the
-core: settings, status, and the administrator's commands. When a reload changes the groups the node is made anew: its
-gates are still in the kernel, so it renews at once, as after any restart.
+core: settings, status, and the administrator's commands. A reload changes groups where they are: one that the new
+configuration does not name is closed, its addresses are taken down and its lease is released; the others go on.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Protocol
 
 import trio
 
-from hawatch.agent.lease_site import membership_of, next_boot, read_keys
+from hawatch.agent.lease_site import membership_of, next_boot, read_keys, read_pins, write_pins
 from hawatch.agent.node_loop import Effects, NodeLoop
 from hawatch.agent.ownership import Emit, StatusPart
 from hawatch.agent.settings import Settings, now_ns, wall_ns
-from hawatch.cluster.effects import AdminAction, Answer, FitnessChanged
+from hawatch.cluster.effects import AdminAction, Answer, FitnessChanged, GroupsChanged
 from hawatch.cluster.node import Node
 from hawatch.cluster.report import report
 from hawatch.control.protocol import ALL
@@ -27,6 +27,8 @@ from hawatch.model import NS_PER_MS, Event, Severity
 STOP_S = 3.0
 """Giving everything away may take so long at the agent's end."""
 FITNESS_INTERVAL_S = 0.5
+PINS_FILE = "pinned"
+"""In the state directory: the groups that an administrator gave to this director."""
 RETRY_S = 2.0
 """What could not be opened is tried again after so long."""
 
@@ -40,6 +42,12 @@ class GroupEffects(Effects, Protocol):
 
     def adopted(self) -> Mapping[str, int]:
         """Return the groups whose gate is open, with the slot in use."""
+
+    async def wait_links(self) -> None:
+        """Return when the kernel says that an interface has changed."""
+
+    def set_settings(self, settings: Settings) -> None:
+        """Have this configuration ready for `InstallGroups`."""
 
     def fitness(self) -> tuple[int, str]:
         """Return how fit this director is, and what is missing, "" for nothing. Never waits."""
@@ -63,7 +71,6 @@ class LeasedOwnership:
         self._remember = remember
         self._loop: NodeLoop | None = None
         self._effects: GroupEffects | None = None
-        self._scope: trio.CancelScope | None = None
         self._ready = trio.Event()
         self._emit: Emit | None = None
         self._problem = "this agent has just started"
@@ -75,8 +82,7 @@ class LeasedOwnership:
         self._emit = emit
         while True:
             try:
-                with trio.CancelScope() as self._scope:
-                    await self._run_once(emit, changed)
+                await self._run_once(emit, changed)
             except* (KernelError, LocalError, ConfigError) as errors:  # a nursery lets out groups only
                 self._problem = str(_first(errors))
                 emit([Event("lease_failed", f"nothing can be owned: {self._problem}", Severity.CRITICAL)])
@@ -97,15 +103,21 @@ class LeasedOwnership:
                 now_ns=now_ns(),
                 adopted=effects.adopted(),
                 paused=self._paused,
+                pins=read_pins(settings.places.state_dir / PINS_FILE),
             )
             port = settings.config.cluster.port
-            self._loop = NodeLoop(node, port, now_ns, emit, effects, changed=changed, remember=self._remember_giveaway)
+            self._loop = NodeLoop(
+                node, port, now_ns, emit, effects,
+                changed=changed, remember=self._remember_giveaway, remember_pins=self._remember_pins,
+            )  # fmt: skip
             self._effects = effects
             self._ready.set()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._watch_fitness, self._loop, effects)
                 await self._loop.run()
         finally:
+            self._loop = self._effects = None
+            self._ready = trio.Event()
             effects.close_sockets()
 
     async def _watch_fitness(self, loop: NodeLoop, effects: GroupEffects) -> None:
@@ -115,20 +127,26 @@ class LeasedOwnership:
             if found != last:
                 last = found
                 loop.give(FitnessChanged(*found))
-            await trio.sleep(FITNESS_INTERVAL_S)
+            with trio.move_on_after(FITNESS_INTERVAL_S):
+                await effects.wait_links()
 
     def _remember_giveaway(self, paused: bool) -> None:  # noqa: FBT001 - a callback
         self._paused = paused
         self._remember(paused)
 
+    def _remember_pins(self, groups: tuple[str, ...]) -> None:
+        problem = write_pins(self._settings.places.state_dir / PINS_FILE, groups)
+        if problem and self._emit is not None:
+            self._emit([Event("state_broken", problem, Severity.WARNING)])
+
     def set_settings(self, settings: Settings) -> None:
         """Go on by a new configuration."""
         before, self._settings = self._settings, settings
-        if self._loop is None or self._scope is None:
+        if self._loop is None or self._effects is None:
             return
         if before.config.group != settings.config.group:
-            self._scope.cancel()
-            return
+            self._effects.set_settings(settings)
+            self._loop.give(GroupsChanged(membership_of(settings.config, settings.node).groups))
         try:
             self._loop.node.use_keys(read_keys(settings.config))
         except ConfigError as error:

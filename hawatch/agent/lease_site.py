@@ -12,6 +12,7 @@ from hawatch.errors import ConfigError
 
 BOOT_DIGITS_MAX = 20
 BOOT_MAX = 1 << 61
+PINS_BYTES_MAX = 1 << 20
 
 
 def membership_of(config: Config, node: str) -> Membership:
@@ -32,6 +33,28 @@ def read_keys(config: Config) -> keys.KeyRing:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}; `hawatch keygen` makes one") from error
     return keys.parse(text, str(path))
+
+
+def read_pins(path: Path) -> frozenset[str]:
+    """Return the groups that an administrator gave to this director; none where the file cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return frozenset(file.read(PINS_BYTES_MAX).decode("utf-8", "replace").split())
+    except OSError:
+        return frozenset()
+
+
+def write_pins(path: Path, groups: tuple[str, ...]) -> str:
+    """Keep them; return a sentence if that cannot be done, else "". Never waits for the disk."""
+    scratch = path.with_name(path.name + ".new")
+    try:
+        scratch.write_text("".join(f"{group}\n" for group in groups), "utf-8")
+        os.replace(scratch, path)
+    except OSError as error:
+        return (
+            f"{path} cannot be written ({error.strerror}): after a restart groups fall back to their preferred director"
+        )
+    return ""
 
 
 def next_boot(path: Path, wall_ns: int) -> tuple[int, str]:

@@ -28,6 +28,7 @@ from hawatch.cluster.effects import (
     Emit,
     NodeEvent,
     RememberGiveaway,
+    RememberPins,
     Send,
     SetTimer,
     Stopped,
@@ -71,8 +72,9 @@ class NodeLoop:
         *,
         changed: Callable[[], None] = lambda: None,
         remember: Callable[[bool], None] = lambda paused: None,
+        remember_pins: Callable[[tuple[str, ...]], None] = lambda groups: None,
     ) -> None:
-        """`changed` is called when `node.owned()` has; `remember` keeps on disk whether it was given away."""
+        """`changed` is called when `node.owned()` has; `remember` and `remember_pins` keep on disk what was said."""
         self.node = node
         self.stopped = trio.Event()
         self._now_ns = now_ns
@@ -80,6 +82,7 @@ class NodeLoop:
         self._effects = effects
         self._changed = changed
         self._remember = remember
+        self._remember_pins = remember_pins
         self._inbox: deque[NodeEvent] = deque()
         self._busy = False
         self._timer_ns = now_ns()
@@ -188,6 +191,8 @@ class NodeLoop:
                         waiting[0].set()
                 case RememberGiveaway(paused=paused):
                     self._remember(paused)
+                case RememberPins(groups=groups):
+                    self._remember_pins(groups)
                 case Stopped():
                     self.stopped.set()
                 case _ if self._effects is not None:

@@ -132,7 +132,7 @@ def ask_without_witness(group: Group, now_ns: int) -> None:
     site = group.site
     peer = site.directors[0]
     health = site.detector.peers[peer]
-    if site.alive(peer):
+    if health.state is PeerState.ALIVE:
         group.probing_since_ns = -1
         ask(group, now_ns, evidence=False)
         return

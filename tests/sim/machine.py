@@ -41,13 +41,15 @@ from hawatch.cluster.effects import (
     Stopped,
     Tick,
 )
+from hawatch.cluster.node import Node
 from hawatch.model import NS_PER_MS
 from tests.sim.kernel import Clock
+from tests.sim.network import BACKLOG
 
 if TYPE_CHECKING:
     from tests.sim.world import World
 
-SOCKET_DATAGRAMS = 300
+SOCKET_DATAGRAMS = BACKLOG
 """What a socket's buffer holds of small datagrams; more are lost."""
 ON_KERNEL = (Arm, Activate, CloseGate, AddAddresses, RemoveAddresses)
 ASKED = 3
@@ -166,6 +168,9 @@ class Machine:
         if not self.powered:
             self.power_up()
         self.boot += -5 if back else 1
+        for group in set(self.gates) - set(self.configured):  # what the agent does before all else
+            self.addresses[group] = False
+            self.gates[group] = self.world.gate()
         adopted = {
             group: slot
             for group, gate in self.gates.items()
@@ -259,7 +264,8 @@ class Machine:
                 self.world.note(f"{self.name} stopped in order")
                 self.clear()
             case InstallGroups():
-                self.queue.append(Cover(self.configured))
+                assert isinstance(self.agent, Node)
+                self.queue.append(Cover(tuple(each.name for each in self.agent.membership.groups)))
                 self.feed_kernel()
             case Arm() | Activate() | CloseGate() | AddAddresses() | RemoveAddresses():
                 self.queue.append(command)

@@ -11,6 +11,8 @@ from hawatch.model import NS_PER_MS, NS_PER_S
 
 STORM_PER_WAY = 100
 """A node sends another one so many datagrams a heartbeat on a link at most: five are usual, fifty after a freeze."""
+BACKLOG = 300
+"""Datagrams that may have waited while a node was frozen: each may be answered, on every link."""
 HISTORY = 600
 """Datagrams that somebody recorded and may send again."""
 
@@ -55,6 +57,7 @@ class Network:
         self.history: deque[Parcel] = deque(maxlen=HISTORY)
         self.sent = self.lost = 0
         self.window_ns, self.ways = window_ns, max(1, len(addresses) - max(link for link, _ in addresses) - 1)
+        self.limit = STORM_PER_WAY * self.ways + BACKLOG * (1 + max(link for link, _ in addresses))
         self.clock, self.windows = clock, Counter[str]()
         self.window = self.most = 0
         self.storms: list[str] = []
@@ -77,10 +80,10 @@ class Network:
             self.windows.clear()
         self.windows[sender] += 1
         self.most = max(self.most, self.windows[sender] // self.ways)
-        if self.windows[sender] == STORM_PER_WAY * self.ways + 1:
+        if self.windows[sender] == self.limit + 1:
             at_s = window * self.window_ns / NS_PER_S
             self.storms.append(
-                f"storm: {sender} sent more than {STORM_PER_WAY * self.ways} datagrams in the heartbeat at {at_s:.3f} s"
+                f"storm: {sender} sent more than {self.limit} datagrams in the heartbeat at {at_s:.3f} s"
             )
 
     def carry(self, parcel: Parcel) -> None:

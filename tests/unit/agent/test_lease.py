@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from hawatch.agent.lease import LeasedOwnership
-from hawatch.agent.lease_effects import any_answers
+from hawatch.agent.lease_gateway import any_answers
 from hawatch.agent.settings import Places, Settings, load_settings
 from hawatch.cli.main import main
 from hawatch.cluster.effects import Command, NodeEvent
@@ -46,6 +46,12 @@ class BrokenEffects:
 
     def adopted(self) -> Mapping[str, int]:
         return {}
+
+    async def wait_links(self) -> None:
+        await trio.sleep_forever()
+
+    def set_settings(self, settings: Settings) -> None:
+        pass
 
     def fitness(self) -> tuple[int, str]:
         return 0, ""
