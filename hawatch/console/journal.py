@@ -130,8 +130,9 @@ def downtime(database: sqlite3.Connection, since_ns: int, until_ns: int, wanted:
     lines: dict[tuple[str, str, str], _Line] = {}
     names = ",".join(f"'{name}'" for name in sorted(DOWN | UP))
     before = database.execute(
-        "SELECT name, grp, service, server, max(at_ns), body FROM event"
-        f" WHERE at_ns < ? AND name IN ({names}) GROUP BY service, server",
+        "SELECT name, grp, service, server, at_ns, body FROM event WHERE seq IN (SELECT seq FROM ("
+        " SELECT seq, row_number() OVER (PARTITION BY service, server ORDER BY at_ns DESC, seq DESC) AS place"
+        f" FROM event WHERE at_ns < ? AND name IN ({names})) WHERE place = 1)",
         (since_ns,),
     ).fetchall()
     during = database.execute(

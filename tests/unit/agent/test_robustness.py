@@ -61,9 +61,9 @@ def works(agent: Agent) -> None:
 
 @contextmanager
 def small_disk(where: Path) -> Iterator[Path]:
-    """Mount a disk of 64 kB."""
+    """Mount a disk of 2 MB: room for the journal, and soon full."""
     where.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "hawatch-test", where], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "hawatch-test", where], check=True)
     try:
         yield where
     finally:
