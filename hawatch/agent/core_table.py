@@ -181,6 +181,9 @@ class TableKeeper:
                 await trio.sleep(GATHER_S)
 
     async def _wait_first(self, view: View) -> None:
+        """Let the probers say what they know before the first decision; without checks there is nothing to know."""
+        if not self._plan.checks:
+            return
         with trio.move_on_after(FIRST_WAIT_S):
             while not view.workers.all_complete():
                 self._woken = trio.Event()

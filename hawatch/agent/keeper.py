@@ -94,6 +94,7 @@ class Keeper:
         self._adopt(self._settings)
         gc.collect()
         gc.freeze()
+        gc.enable()
         while self._children:
             now = now_ns()
             for child in list(self._children.values()):

@@ -9,9 +9,6 @@ from collections.abc import Callable
 from hawatch.agent.core import Legacy, run_core
 from hawatch.agent.keeper import Keeper, Mains
 from hawatch.agent.kernel import LINUX, KernelSource
-from hawatch.agent.lease import LeasedOwnership
-from hawatch.agent.lease_effects import KernelEffects
-from hawatch.agent.lease_site import read_keys
 from hawatch.agent.limits import raise_file_limit
 from hawatch.agent.memento import make_memento
 from hawatch.agent.output import never_wait_for_output, open_standard_descriptors
@@ -35,8 +32,7 @@ def run_agent(places: Places, node_wanted: str) -> int:
     if any(witness.name == settings.node for witness in settings.config.witness):
         raise UsageError(f"{settings.node} is a witness: run `hawatch witness`")
     if settings.config.leased:
-        read_keys(settings.config)
-        check_permissions()
+        check_lease(settings)
     LINUX.check(settings.plan)
     return keep(settings, LINUX)
 
@@ -45,7 +41,25 @@ def own(settings: Settings, paused: bool, remember: Callable[[bool], None]) -> O
     """Return what decides on ownership: a lease, or nothing where there is one director."""
     if not settings.config.leased:
         return own_alone(settings, paused, remember)
+    from hawatch.agent.lease import LeasedOwnership
+    from hawatch.agent.lease_effects import KernelEffects
+
     return LeasedOwnership(settings, KernelEffects, paused=paused, remember=remember)
+
+
+def check_lease(settings: Settings) -> None:
+    """Import what decides by a lease, and raise ConfigError or KernelError if it lacks keys or permissions.
+
+    A single director does without, and is at work earlier. It is imported before the fork: a core that is born anew
+    has it. Whether there is a lease changes with a restart only.
+    """
+    import hawatch.agent.lease_effects
+    from hawatch.agent.lease import LeasedOwnership
+    from hawatch.agent.lease_site import read_keys
+
+    assert hawatch.agent.lease_effects, LeasedOwnership
+    read_keys(settings.config)
+    check_permissions()
 
 
 def check_permissions() -> None:

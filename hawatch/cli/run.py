@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from pathlib import Path
 
@@ -30,7 +31,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the agent until it is told to stop; 3 when the kernel lacks what the configuration needs."""
     if not __debug__:
         raise LocalError("python -O takes away the checks that keep the agent safe; run it without")
-    # The agent's modules are imported here, before anything is forked.
+    # The agent's modules are imported here, before anything is forked. They and the configuration stay for good:
+    # looking for garbage among them would only cost time. The keeper collects once, and begins to collect then.
+    gc.disable()
     from hawatch.agent.main import run_agent
     from hawatch.agent.settings import Places
 

@@ -17,9 +17,12 @@ PORT_MAX = 65535
 
 
 class Section(BaseModel):
-    """Base of every section: unknown keys are errors, values never change."""
+    """Base of every section: unknown keys are errors, values never change.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    A section's own validator is made when it is first wanted: the file is read by one validator for the whole of it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 def unaccepted(accepted: str) -> PydanticCustomError:

@@ -55,7 +55,7 @@ class TunnelConfig(Section):
 class ProbeConfig(BaseModel):
     """``probe``: the keys that every probe has; the others are the options of its type."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", defer_build=True)
 
     type: Name = Field(description="what kind of probe; each type has options of its own")
     interval: Annotated[int, DurationBetween("50ms", "1d")] = Field(
