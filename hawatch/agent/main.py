@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import socket
 from collections.abc import Callable
@@ -19,6 +20,9 @@ from hawatch.agent.runtime import lock_runtime, lock_state, open_ctl_socket
 from hawatch.agent.settings import Places, Settings, load_settings, wall_ns
 from hawatch.errors import KernelError, UsageError
 from hawatch.registry import probe_class
+
+LEASE_MODULES = ("hawatch.agent.lease", "hawatch.agent.lease_effects")
+"""What a single director does without."""
 
 
 def run_agent(places: Places, node_wanted: str) -> int:
@@ -53,11 +57,10 @@ def check_lease(settings: Settings) -> None:
     A single director does without, and is at work earlier. It is imported before the fork: a core that is born anew
     has it. Whether there is a lease changes with a restart only.
     """
-    import hawatch.agent.lease_effects
-    from hawatch.agent.lease import LeasedOwnership
     from hawatch.agent.lease_site import read_keys
 
-    assert hawatch.agent.lease_effects, LeasedOwnership
+    for name in LEASE_MODULES:
+        importlib.import_module(name)
     read_keys(settings.config)
     check_permissions()
 

@@ -19,7 +19,7 @@ import pytest
 from hawatch.console.catalogue import CATALOGUE
 from hawatch.control.client import Client
 from hawatch.control.protocol import Disable, Enable
-from tests.unit.agent.test_core import Agent, Server
+from tests.unit.agent.test_core import Agent, Server, ended
 from tests.unit.console.mailer import Mailer, mailer
 from tests.unit.daemons import free_ports
 
@@ -317,8 +317,4 @@ def test_it_dies_with_its_keeper(make_site):
     pid = site.worker()["pid"]
     site.agent.process.kill()
     site.agent.process.wait()
-    for _ in range(500):
-        if not Path(f"/proc/{pid}").exists():
-            return
-        PAUSE.wait(0.02)
-    pytest.fail(subprocess.run(["ps", "-p", str(pid)], capture_output=True, text=True, check=False).stdout)
+    ended(pid)
