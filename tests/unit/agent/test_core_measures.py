@@ -84,7 +84,7 @@ async def test_others_have_their_turn_between_the_parts():
         nursery.start_soon(other)
         parts = [part async for part in measure(core, 9)]
         nursery.cancel_scope.cancel()
-    assert turns >= len(parts) - 2
+    assert turns >= len(parts) - 4  # nobody is first always
 
 
 async def test_a_server():
