@@ -43,6 +43,11 @@ class Places:
         return self.state_dir / "admin.json"
 
     @property
+    def boot_file(self) -> Path:
+        """The number of the last start of a node that shares its groups."""
+        return self.state_dir / "boot"
+
+    @property
     def events_file(self) -> Path:
         """Events, one JSON object a line."""
         return self.state_dir / "events.jsonl"
