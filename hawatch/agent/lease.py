@@ -215,7 +215,8 @@ class LeasedOwnership:
         if not answer.done:
             raise RefusedError(answer.text)
         took_ms = answer.took_ns / NS_PER_MS
-        return {"text": f"{answer.text} after {took_ms:.1f} ms", "took_ms": round(took_ms, 1)}
+        after = f" after {took_ms:.1f} ms" if answer.took_ns else ""
+        return {"text": f"{answer.text}{after}", "took_ms": round(took_ms, 1)}
 
 
 def _first(error: BaseException) -> BaseException:
