@@ -92,7 +92,30 @@ STATES = {
 }
 SINCE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 EVENTS = set(
-    ["server_up", "server_down", "service_down", "service_up", "takeover", "release", "switchover", "giveaway", "resume", "director_dead", "director_alive", "link_down", "link_up", "quorum_lost", "quorum_regained", "vip_conflict", "lease_late", "worker_lost", "worker_restarted", "config_reloaded", "config_rejected", "alert_failed"]
+    [
+        "server_up",
+        "server_down",
+        "service_down",
+        "service_up",
+        "takeover",
+        "release",
+        "switchover",
+        "giveaway",
+        "resume",
+        "director_dead",
+        "director_alive",
+        "link_down",
+        "link_up",
+        "quorum_lost",
+        "quorum_regained",
+        "vip_conflict",
+        "lease_late",
+        "worker_lost",
+        "worker_restarted",
+        "config_reloaded",
+        "config_rejected",
+        "alert_failed",
+    ]
 )
 EVENT = {"time": "2026-01-01T00:00:00.123Z", "name": "takeover", "node": "lvs1", "reason": "why", "numbers": {}}
 """Every event has the first four; `numbers` where there are any, and what it is about: group, service, server."""
