@@ -69,7 +69,7 @@ def understand(data: dict[str, object]) -> Understood:
         try:
             understood.config = Config.model_validate(whole)
         except ValidationError as error:
-            details = error.errors(include_url=False)
+            details = [*error.errors(include_url=False)]
             continue
         return understood
     return understood

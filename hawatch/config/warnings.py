@@ -159,6 +159,6 @@ def token_in_the_clear(config: Config) -> Iterator[Finding]:
 
 
 RULES = (
-    nothing_to_do, weak_quorum, one_link, unused_profile, unprobed, ungrouped, unused_keys, shared_probe_address, director_is_server,
-    synchronisation, plain_login, event_names, token_in_the_clear,
+    nothing_to_do, weak_quorum, one_link, unused_profile, unprobed, ungrouped, unused_keys, shared_probe_address,
+    director_is_server, synchronisation, plain_login, event_names, token_in_the_clear,
 )  # fmt: skip
