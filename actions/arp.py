@@ -68,6 +68,10 @@ class Wire:
         """Return the descriptor."""
         return self._socket.fileno()
 
+    def is_bound(self) -> bool:
+        """Tell whether its interface is still there: one that is made anew under the same name is another one."""
+        return bool(self._socket.getsockname()[0] == self.interface)
+
     def close(self) -> None:
         """Close it."""
         self._socket.close()

@@ -414,3 +414,24 @@ def _port_of(netlink: NetlinkSocket) -> int:
 def lifetime_s(lease_ns: int) -> int:
     """Return the lifetime that addresses get beside an nftables gate: litter removal, longer than any lease."""
     return -(-lease_ns // NS_PER_S) + 1
+
+
+def remove_gate(name: str = TABLE_NAME) -> bool:
+    """Delete a gate that a former process left, in whatever layout; tell whether there was one.
+
+    For a director that shares its groups no more: a gate without a lease stays closed for ever. Raises KernelError when
+    another process owns it.
+    """
+    netlink = NetlinkSocket(NETLINK_NETFILTER)
+    found = False
+    try:
+        for table in {table for layout in Layout for table in gate_rules.tables(layout, name)}:
+            try:
+                netlink.request(nft.get_table(table))
+            except KernelError:  # no such table, no such family, or no nftables at all
+                continue
+            found = True
+            netlink.send_transaction([nft.delete_table(table)], nft.SUBSYSTEM)
+    finally:
+        netlink.close()
+    return found

@@ -1,8 +1,9 @@
 """The addresses of groups on this machine's interfaces, by rtnetlink.
 
 An address is put up without duplicate address detection (two directors never have it at once, and a wait would be an
-outage), as deprecated (preferred lifetime 0), so that no connection of this machine begins from it, and with a valid
-lifetime: an agent that is gone for good leaves no litter. To put up what is there already renews its lifetime.
+outage), as deprecated (preferred lifetime 0), so that no connection of this machine begins from it. Under a lease it
+has a valid lifetime: an agent that is gone for good leaves no litter. To put up what is there already renews its
+lifetime. An address that the system brought up is not deprecated: that tells it from one of ours.
 
 References: linux/if_addr.h, linux/rtnetlink.h; RFC 4862 section 5.5.4 (deprecated addresses).
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence, Set
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -30,7 +31,7 @@ from hawatch.model import NS_PER_S, Family
 
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 IFA_ADDRESS, IFA_LOCAL, IFA_LABEL, IFA_CACHEINFO, IFA_FLAGS = 1, 2, 3, 6, 8
-IFA_F_NODAD = 0x02
+IFA_F_NODAD, IFA_F_DEPRECATED, IFA_F_PERMANENT = 0x02, 0x20, 0x80
 IFADDRMSG = struct.Struct("=BBBBI")
 """Family, prefix length, flags, scope, index of the interface."""
 CACHEINFO = struct.Struct("=IIII")
@@ -62,6 +63,16 @@ class VipAddress:
     def family(self) -> Family:
         """Its family."""
         return Family.of(self.address)
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """How an address is up."""
+
+    prefix: int
+    like_ours: bool
+    """Deprecated, as we put addresses up and systems do not."""
+    permanent: bool
 
 
 class Addresses:
@@ -108,10 +119,22 @@ class Addresses:
             if each.errno not in GONE
         ]
 
-    def present(self, addresses: Collection[VipAddress]) -> set[VipAddress]:
+    def present(self, addresses: Collection[VipAddress]) -> Set[VipAddress]:
         """Return those that are up now."""
-        found = set(self._read())
-        return {one for one in addresses if (one.address, _index(one.interface)) in found}
+        return self.look(addresses).keys()
+
+    def look(self, addresses: Collection[VipAddress]) -> dict[VipAddress, Present]:
+        """Return those that are up now, whatever their prefix lengths, and how."""
+        wanted = {(one.address, _index(one.interface)): one for one in addresses}
+        found = {}
+        for reply in self._netlink.dump(Request(RTM_GETADDR, IFADDRMSG.pack(0, 0, 0, 0, 0))):
+            one = wanted.get(parse_address(reply.body)) if reply.type == RTM_NEWADDR else None
+            if one is None:
+                continue
+            _, prefix, flags, _, _ = IFADDRMSG.unpack_from(reply.body)
+            if one not in found or prefix == one.prefix:  # an IPv4 address can be up with several prefix lengths
+                found[one] = Present(prefix, bool(flags & IFA_F_DEPRECATED), bool(flags & IFA_F_PERMANENT))
+        return found
 
     def _requests(
         self, addresses: Sequence[VipAddress], lifetime_ns: int | None
@@ -125,11 +148,6 @@ class Addresses:
             known.append(one)
             requests.append(removal(one, index) if lifetime_ns is None else addition(one, index, lifetime_ns))
         return requests, known, problems
-
-    def _read(self) -> Iterator[tuple[str, int]]:
-        for reply in self._netlink.dump(Request(RTM_GETADDR, IFADDRMSG.pack(0, 0, 0, 0, 0))):
-            if reply.type == RTM_NEWADDR:
-                yield parse_address(reply.body)
 
 
 def parse_address(body: bytes) -> tuple[str, int]:

@@ -110,7 +110,7 @@ class Commands:
             lines = str(error).splitlines()
             mistakes = f"{len(lines)} mistake{'s' if len(lines) != 1 else ''}"
             return Refused(reason=f"the configuration has {mistakes}; nothing was changed", problems=lines)
-        return Done(data=raw({"changes": changes, "text": "the configuration is the same; nothing to change"}))
+        return Done(data=_done(changes, "the configuration is the same; nothing to change"))
 
     # --- servers ---------------------------------------------------------------------------------------------
 
@@ -124,18 +124,17 @@ class Commands:
             changes, events = decide_admin(verb, servers, state, protocol.asker(request))
             if changes:
                 await self._agent.set_admin(apply_changes(state, changes), events)
-        data: dict[str, object] = {"changes": [_change_text(each) for each in changes], "text": _no_change_text(verb)}
-        if isinstance(request, protocol.Drain) and request.wait:
-            keys = {(service.virtual.key, key) for service, key in servers}
-            began = trio.current_time()
-            left = await self._wait_drained(keys, request.timeout_s, send)
-            data["connections"] = left
-            if left:
-                after = f"{request.timeout_s:g} s"
-                return Refused(reason=f"{_connections(left)} left after {after}; the drain goes on")
-            data["waited_s"] = round(trio.current_time() - began, 1)
-            data["changes"] = [*(_change_text(each) for each in changes), "no connection is left"]
-        return Done(data=raw(data))
+        told = [_change_text(each) for each in changes]
+        if not isinstance(request, protocol.Drain) or not request.wait:
+            return Done(data=_done(told, _no_change_text(verb)))
+        keys = {(service.virtual.key, key) for service, key in servers}
+        began = trio.current_time()
+        left = await self._wait_drained(keys, request.timeout_s, send)
+        if left:
+            after = f"{request.timeout_s:g} s"
+            return Refused(reason=f"{_connections(left)} left after {after}; the drain goes on")
+        waited_s = round(trio.current_time() - began, 1)
+        return Done(data=_done([*told, "no connection is left"], "", connections=left, waited_s=waited_s))
 
     async def _wait_drained(self, keys: set[tuple[ServiceKey, DestinationKey]], timeout_s: float, send: Send) -> int:
         """Wait until the destinations have no connection; return how many are left at the time limit."""
@@ -199,6 +198,11 @@ def _asked(request: protocol.Request) -> str:
 def _group(request: protocol.Request) -> str:
     group = getattr(request, "group", "")
     return "" if group == protocol.ALL else str(group)
+
+
+def _done(changes: list[str], nothing: str, **more: object) -> msgspec.Raw:
+    """Return what an answer tells: the changes, the same as one sentence (`nothing` where there are none), and more."""
+    return raw({"changes": changes, "text": "; ".join(changes) or nothing, **more})
 
 
 def _nothing() -> None:

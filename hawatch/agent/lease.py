@@ -43,6 +43,9 @@ class GroupEffects(Effects, Protocol):
     def adopted(self) -> Mapping[str, int]:
         """Return the groups whose gate is open, with the slot in use."""
 
+    def problems(self) -> list[str]:
+        """Return what is wrong with addresses and interfaces, a sentence each."""
+
     async def wait_links(self) -> None:
         """Return when the kernel says that an interface has changed."""
 
@@ -90,7 +93,7 @@ class LeasedOwnership:
 
     async def _run_once(self, emit: Emit, changed: Callable[[], None]) -> None:
         settings = self._settings
-        boot, problem = next_boot(settings.places.state_dir / "boot", wall_ns())
+        boot, problem = next_boot(settings.places.boot_file, wall_ns())
         if problem:
             emit([Event("state_broken", problem, Severity.WARNING)])
         effects = self._make_effects(settings, emit)
@@ -185,6 +188,10 @@ class LeasedOwnership:
         ]
         return found
 
+    def warnings(self) -> list[str]:
+        """Return what is wrong with the groups' addresses, a sentence each."""
+        return self._effects.problems() if self._effects is not None else []
+
     async def switchover(self, group: str, to: str) -> StatusPart:
         """Move ownership; return when the successor answers for it."""
         return await self._ask(AdminAction.SWITCHOVER, "" if group == ALL else group, to)
@@ -208,7 +215,8 @@ class LeasedOwnership:
         if not answer.done:
             raise RefusedError(answer.text)
         took_ms = answer.took_ns / NS_PER_MS
-        return {"text": f"{answer.text} after {took_ms:.1f} ms", "took_ms": round(took_ms, 1)}
+        after = f" after {took_ms:.1f} ms" if answer.took_ns else ""
+        return {"text": f"{answer.text}{after}", "took_ms": round(took_ms, 1)}
 
 
 def _first(error: BaseException) -> BaseException:

@@ -179,6 +179,10 @@ class Announcer:
             except KernelError as error:
                 self._complain(wire.interface, str(error))
                 await trio.sleep(REOPEN_S)
+            if not wire.is_bound():  # its interface is gone; `listen` opens the one that comes in its place
+                del self._wires[wire.interface]
+                wire.close()
+                return
 
     def _take(self, told: Told) -> None:
         for question in self._questions:

@@ -21,9 +21,8 @@ import trio
 from hawatch.actions.gate import Gate
 from hawatch.actions.gate_rules import GateGroup, Layout
 from hawatch.actions.ipvs_sync import start_sync
-from hawatch.actions.netlink import NETLINK_ROUTE
-from hawatch.actions.notifications import Listener
-from hawatch.actions.vip import ADDRESS_GROUPS, LINK_GROUP, Addresses, VipAddress
+from hawatch.actions.vip import ADDRESS_GROUPS, LINK_GROUP, Addresses
+from hawatch.agent.group_vips import Complaints, Vips, vips_of, watch_kernel
 from hawatch.agent.lease_announcer import REOPEN_S, Announcer
 from hawatch.agent.lease_gateway import GatewayWatch, any_answers
 from hawatch.agent.ownership import Emit
@@ -54,7 +53,6 @@ from hawatch.model import NS_PER_S, Event, Severity
 FITNESS_INTERFACES, FITNESS_GATEWAY = 2, 1
 
 Give = Callable[[NodeEvent], None]
-Vips = dict[str, tuple[VipAddress, ...]]
 
 
 class KernelEffects:
@@ -71,7 +69,7 @@ class KernelEffects:
         self._up: set[str] = set()
         """Groups whose addresses are meant to be up."""
         self._lifetime_ns: dict[str, int] = {}
-        self._problems: dict[str, str] = {}
+        self._complaints = Complaints(emit)
         self._synced: set[tuple[str, int]] = set()
         self._give: Give | None = None
         self._nursery: trio.Nursery | None = None
@@ -89,6 +87,10 @@ class KernelEffects:
     def gate(self) -> str:
         """How the gate is kept, for the status."""
         return self._gate.kind
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with addresses and interfaces, a sentence each."""
+        return self._complaints.standing()
 
     def adopted(self) -> Mapping[str, int]:
         """Return the groups whose gate is open, with the slot that stays open longest."""
@@ -200,11 +202,7 @@ class KernelEffects:
         self._complain(group, "; ".join(self._addresses.remove(self._vips.get(group, ()))))
 
     def _complain(self, about: str, problem: str) -> None:
-        """Tell a problem once, until it is another one."""
-        if self._problems.get(about, "") != problem:
-            self._problems[about] = problem
-            if problem:
-                self._emit([Event("vip_failed", problem, Severity.CRITICAL, about if about in self._vips else "")])
+        self._complaints.tell(about, problem, about if about in self._vips else "")
 
     def _start(self, task: Callable[..., object], *arguments: object) -> None:
         if self._nursery is not None:
@@ -229,8 +227,8 @@ class KernelEffects:
             self._begin_watching()
             self._start(self._announcer.run)
             self._start(self._watch_gate)
-            self._start(self._watch_addresses)
-            self._start(self._watch_links)
+            self._start(watch_kernel, ADDRESS_GROUPS, self._put_back)
+            self._start(watch_kernel, (LINK_GROUP,), lambda: self._links_changed.set())
             self._start(self._gateway.run)
             await trio.sleep_forever()
 
@@ -252,17 +250,6 @@ class KernelEffects:
                 if self._give is not None:
                     self._give(GateLost(group))
 
-    async def _watch_addresses(self) -> None:
-        listener = Listener(NETLINK_ROUTE, ADDRESS_GROUPS)
-        try:
-            while True:
-                await trio.lowlevel.wait_readable(listener)
-                drained = listener.drain()
-                if drained.messages or drained.lost:
-                    self._put_back()
-        finally:
-            listener.close()
-
     def _put_back(self) -> None:
         for group in sorted(self._up):
             try:
@@ -277,16 +264,6 @@ class KernelEffects:
                 names = ", ".join(sorted(one.address for one in missing))
                 self._emit([Event("vip_restored", f"somebody removed {names}: put back", Severity.WARNING, group)])
                 self._announcer.announce_once(group)
-
-    async def _watch_links(self) -> None:
-        listener = Listener(NETLINK_ROUTE, (LINK_GROUP,))
-        try:
-            while True:
-                await trio.lowlevel.wait_readable(listener)
-                listener.drain()
-                self._links_changed.set()
-        finally:
-            listener.close()
 
     # --- fitness ---------------------------------------------------------------------------------------------
 
@@ -311,14 +288,6 @@ class KernelEffects:
         else:
             missing.append(f"no gateway of {', '.join(self._gateway.gateways)} answers")
         return score, "; ".join(missing)
-
-
-def vips_of(settings: Settings) -> Vips:
-    """Return the addresses of each group."""
-    return {
-        group.name: tuple(VipAddress.parse(vip.address, vip.interface, vip.label) for vip in group.addresses)
-        for group in settings.config.group
-    }
 
 
 def is_bridge(interface: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from hawatch.agent.words_file import read_words, write_words
 from hawatch.cluster import keys
 from hawatch.cluster.membership import GroupSettings, Member, Membership, QuorumMode
 from hawatch.config.schema import Config
@@ -12,7 +13,6 @@ from hawatch.errors import ConfigError
 
 BOOT_DIGITS_MAX = 20
 BOOT_MAX = 1 << 61
-PINS_BYTES_MAX = 1 << 20
 
 
 def membership_of(config: Config, node: str) -> Membership:
@@ -37,24 +37,13 @@ def read_keys(config: Config) -> keys.KeyRing:
 
 def read_pins(path: Path) -> frozenset[str]:
     """Return the groups that an administrator gave to this director; none where the file cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return frozenset(file.read(PINS_BYTES_MAX).decode("utf-8", "replace").split())
-    except OSError:
-        return frozenset()
+    return read_words(path)
 
 
 def write_pins(path: Path, groups: tuple[str, ...]) -> str:
-    """Keep them; return a sentence if that cannot be done, else "". Never waits for the disk."""
-    scratch = path.with_name(path.name + ".new")
-    try:
-        scratch.write_text("".join(f"{group}\n" for group in groups), "utf-8")
-        os.replace(scratch, path)
-    except OSError as error:
-        return (
-            f"{path} cannot be written ({error.strerror}): after a restart groups fall back to their preferred director"
-        )
-    return ""
+    """Keep them; return a sentence if that cannot be done, else ""."""
+    problem = write_words(path, groups)
+    return f"{problem}: after a restart groups fall back to their preferred director" if problem else ""
 
 
 def next_boot(path: Path, wall_ns: int) -> tuple[int, str]:

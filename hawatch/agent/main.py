@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from hawatch.agent.core import Legacy, run_core
 from hawatch.agent.keeper import Keeper, Mains
@@ -13,7 +13,7 @@ from hawatch.agent.kernel import LINUX, KernelSource
 from hawatch.agent.limits import raise_file_limit
 from hawatch.agent.memento import make_memento
 from hawatch.agent.output import never_wait_for_output, open_standard_descriptors
-from hawatch.agent.ownership import Ownership, own_alone
+from hawatch.agent.ownership import Emit, Ownership, SingleOwnership, Vips, has_vips
 from hawatch.agent.prober import prober_main
 from hawatch.agent.process import Capability, permitted_capabilities
 from hawatch.agent.runtime import lock_runtime, lock_state, open_ctl_socket
@@ -23,6 +23,8 @@ from hawatch.registry import probe_class
 
 LEASE_MODULES = ("hawatch.agent.lease", "hawatch.agent.lease_effects")
 """What a single director does without."""
+SINGLE_MODULES = ("hawatch.agent.single_vips",)
+"""What only a single director with addresses of its own needs."""
 
 
 def run_agent(places: Places, node_wanted: str) -> int:
@@ -37,6 +39,10 @@ def run_agent(places: Places, node_wanted: str) -> int:
         raise UsageError(f"{settings.node} is a witness: run `hawatch witness`")
     if settings.config.leased:
         check_lease(settings)
+    elif has_vips(settings):
+        import_all(SINGLE_MODULES)
+        if settings.config.group:
+            check_permissions()
     LINUX.check(settings.plan)
     return keep(settings, LINUX)
 
@@ -44,23 +50,34 @@ def run_agent(places: Places, node_wanted: str) -> int:
 def own(settings: Settings, paused: bool, remember: Callable[[bool], None]) -> Ownership:  # noqa: FBT001 - a callback
     """Return what decides on ownership: a lease, or nothing where there is one director."""
     if not settings.config.leased:
-        return own_alone(settings, paused, remember)
+        return SingleOwnership(settings, make_single_vips)
     from hawatch.agent.lease import LeasedOwnership
     from hawatch.agent.lease_effects import KernelEffects
 
     return LeasedOwnership(settings, KernelEffects, paused=paused, remember=remember)
 
 
+def make_single_vips(settings: Settings, emit: Emit) -> Vips:
+    """Return what keeps the addresses of a single director up."""
+    from hawatch.agent.single_vips import SingleVips
+
+    return SingleVips(settings, emit)
+
+
+def import_all(names: Iterable[str]) -> None:
+    """Import modules before the fork: a core that is born anew has them, and is at work at once."""
+    for name in names:
+        importlib.import_module(name)
+
+
 def check_lease(settings: Settings) -> None:
     """Import what decides by a lease, and raise ConfigError or KernelError if it lacks keys or permissions.
 
-    A single director does without, and is at work earlier. It is imported before the fork: a core that is born anew
-    has it. Whether there is a lease changes with a restart only.
+    A single director does without, and is at work earlier. Whether there is a lease changes with a restart only.
     """
     from hawatch.agent.lease_site import read_keys
 
-    for name in LEASE_MODULES:
-        importlib.import_module(name)
+    import_all(LEASE_MODULES)
     read_keys(settings.config)
     check_permissions()
 

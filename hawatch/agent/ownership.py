@@ -1,7 +1,6 @@
 """Who owns the groups: the seam where leased ownership plugs in.
 
-A single director owns every group for good: there is nobody to share them with, so there is no lease, and its
-addresses are brought up by the system.
+A single director owns every group for good: there is nobody to share them with, so there is no lease.
 """
 
 from __future__ import annotations
@@ -34,6 +33,9 @@ class Ownership(Protocol):
     def status(self) -> Mapping[str, object]:
         """Return the keys `quorum`, `directors` and `groups` of the status."""
 
+    def warnings(self) -> list[str]:
+        """Return what is wrong with the groups' addresses, a sentence each."""
+
     async def switchover(self, group: str, to: str) -> StatusPart:
         """Move ownership, and return what came of it; raise RefusedError with the reason why not."""
 
@@ -50,15 +52,46 @@ class Ownership(Protocol):
         """Let go of everything in good order, at the agent's end."""
 
 
-class SingleOwnership:
-    """A director without another one."""
+class Vips(Protocol):
+    """What keeps a single director's addresses up."""
 
-    def __init__(self, settings: Settings) -> None:
+    async def run(self) -> None:
+        """Keep the addresses of all groups up until cancelled; they stay up then."""
+
+    def set_settings(self, settings: Settings) -> None:
+        """Go on by a new configuration."""
+
+    def problem(self, group: str) -> str:
+        """Return what is wrong with a group's addresses, "" for nothing."""
+
+    def problems(self) -> list[str]:
+        """Return what is wrong, a sentence each."""
+
+
+MakeVips = Callable[[Settings, Emit], Vips]
+
+
+def has_vips(settings: Settings) -> bool:
+    """Tell whether a single director has anything to do for addresses: its groups', or what a lease has left behind."""
+    return bool(settings.config.group) or settings.places.boot_file.exists()
+
+
+class SingleOwnership:
+    """A director without another one; `make_vips` makes what keeps its addresses up, where something is to."""
+
+    def __init__(self, settings: Settings, make_vips: MakeVips | None = None) -> None:
         self._settings = settings
+        self._make_vips = make_vips
+        self._vips: Vips | None = None
+        self._changed = trio.Event()
 
     async def run(self, emit: Emit, changed: Callable[[], None]) -> None:
-        """Do nothing: nothing ever changes."""
-        await trio.sleep_forever()
+        """Keep the addresses up; who owns them never changes."""
+        while self._make_vips is None or not has_vips(self._settings):
+            await self._changed.wait()
+            self._changed = trio.Event()
+        self._vips = self._make_vips(self._settings, emit)
+        await self._vips.run()
 
     def owned(self) -> frozenset[str]:
         """Return every group."""
@@ -67,6 +100,9 @@ class SingleOwnership:
     def set_settings(self, settings: Settings) -> None:
         """Own the groups of a new configuration."""
         self._settings = settings
+        self._changed.set()
+        if self._vips is not None:
+            self._vips.set_settings(settings)
 
     def status(self) -> Mapping[str, object]:
         """Say that everything is owned, and why."""
@@ -79,12 +115,16 @@ class SingleOwnership:
                 "epoch": 0,
                 "gate": "none",
                 "addresses": [vip.address for vip in group.addresses],
-                "reason": "a single director; its addresses are brought up by the system",
+                "reason": (self._vips.problem(group.name) if self._vips is not None else "") or reason,
             }
             for group in self._settings.config.group
         ]
         quorum = {"mode": "none", "held": True, "acceptors": 0, "reachable": 0, "reason": reason}
         return {"quorum": quorum, "directors": [], "groups": groups}
+
+    def warnings(self) -> list[str]:
+        """Return what is wrong with the addresses, a sentence each."""
+        return self._vips.problems() if self._vips is not None else []
 
     async def switchover(self, group: str, to: str) -> StatusPart:
         """Refuse: nobody could take it."""
@@ -103,7 +143,7 @@ class SingleOwnership:
         raise self._refusal("nothing was given away")
 
     async def stop(self) -> None:
-        """Do nothing: the kernel's table stays, and goes on forwarding."""
+        """Do nothing: addresses and the kernel's table stay, and it goes on forwarding."""
 
     def _refusal(self, why: str) -> RefusedError:
         return RefusedError(f"{self._settings.node} is a single director: {why}")
@@ -114,5 +154,5 @@ OwnershipSource = Callable[[Settings, bool, Callable[[bool], None]], Ownership]
 
 
 def own_alone(settings: Settings, _paused: bool, _remember: Callable[[bool], None]) -> Ownership:  # noqa: FBT001
-    """Return the ownership of a single director."""
+    """Return the ownership of a single director whose addresses somebody else brings up."""
     return SingleOwnership(settings)

@@ -24,6 +24,7 @@ SERVERS_PER_SLICE = 100
 """After so many servers the core's other tasks get their turn."""
 
 STARTING = "the agent has just started"
+NOT_KEPT = "this director does not keep the service's table now"
 
 Object = dict[str, object]
 
@@ -92,7 +93,13 @@ def describe_service(service: ServicePlan, inputs: StatusInputs) -> Object:
         "state": status.state if status else "unknown",
         "reason": status.reason if status else STARTING,
         "servers": [
-            describe_server(server, rows.get((str(server.destination.key), sorry)), inputs, sorry=sorry)
+            describe_server(
+                server,
+                rows.get((str(server.destination.key), sorry)),
+                inputs,
+                sorry=sorry,
+                absent=NOT_KEPT if status else STARTING,
+            )
             | describe_traffic(inputs.reading.destinations.get(key, {}).get(server.destination.key))
             for server, sorry in plans
         ],
@@ -102,8 +109,10 @@ def describe_service(service: ServicePlan, inputs: StatusInputs) -> Object:
     return described
 
 
-def describe_server(server: ServerPlan, row: ServerStatus | None, inputs: StatusInputs, *, sorry: bool) -> Object:
-    """Return one server: its state, the weight that it has in IPVS, and why."""
+def describe_server(
+    server: ServerPlan, row: ServerStatus | None, inputs: StatusInputs, *, sorry: bool, absent: str
+) -> Object:
+    """Return one server: its state, the weight that it has in IPVS, and why; `absent` says why there is no row."""
     key = server.destination.key
     described: Object = {
         "address": key.address,
@@ -111,7 +120,7 @@ def describe_server(server: ServerPlan, row: ServerStatus | None, inputs: Status
         "state": row.state if row else ServerState.UNKNOWN,
         "weight": row.weight if row else 0,
         "in_table": row.in_table if row else False,
-        "reason": row.reason if row else "this director does not keep the service's table now",
+        "reason": row.reason if row else absent,
         "since": iso_seconds((row.since_wall_ns if row else 0) or inputs.started_wall_ns),
         "latency_ms": latency_ms(server, inputs.summaries),
     }

@@ -52,7 +52,7 @@ def emit(events: Iterable[Event]) -> None:
 
 
 async def _run(settings: Settings) -> None:
-    boot, problem = next_boot(settings.places.state_dir / "boot", wall_ns())
+    boot, problem = next_boot(settings.places.boot_file, wall_ns())
     if problem:
         print(f"hawatch witness: {problem}", file=sys.stderr, flush=True)
     node = Node(

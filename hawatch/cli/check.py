@@ -39,9 +39,12 @@ class Report:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("-c", "--config", type=FilePath, default=DEFAULT_FILE, metavar="FILE", help=f"{DEFAULT_FILE}")
+    parser.add_argument(
+        "-c", "--config", type=FilePath, default=DEFAULT_FILE, metavar="FILE", help=f"default: {DEFAULT_FILE}"
+    )
     parser.add_argument("--node", default="", metavar="NAME", help="check that this node is in it, and what it does")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.epilog = "Exit status: 0 an agent would start with it, 2 it has mistakes; every one is told."
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -53,7 +53,16 @@ class Screen:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `hawatch ctl`."""
-    parser.add_argument("--runtime-dir", type=Path, default=Path(RUNTIME_DIR), metavar="DIR", help="of the agent")
+    parser.add_argument(
+        "--runtime-dir",
+        type=Path,
+        default=Path(RUNTIME_DIR),
+        metavar="DIR",
+        help=f"the agent's; default: {RUNTIME_DIR}",
+    )
+    parser.epilog = (
+        "Exit status: 0 done, 1 refused or failed (the reason is on standard error), 2 usage, 3 no agent answers."
+    )
     commands = parser.add_subparsers(dest="ctl_command", metavar="COMMAND", required=True)
 
     def add(name: str, help_text: str) -> argparse.ArgumentParser:
@@ -66,12 +75,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     drain = add("drain", "weight 0: no new connections, the old ones go on")
     _add_server(drain)
     drain.add_argument("--wait", action="store_true", help="return when its connections are gone")
-    drain.add_argument("--timeout", type=_duration_s, default=0.0, metavar="DURATION", help='wait no longer ("90s")')
+    drain.add_argument("--timeout", type=_duration_s, default=0.0, metavar="DURATION",
+                       help='with --wait: no longer than so ("90s"); default: for ever')  # fmt: skip
     for name, (_, help_text) in SIMPLE.items():
         _add_server(add(name, help_text))
     events = add("events", "what happened, newest last")
     events.add_argument("--follow", "-f", action="store_true", help="go on with what comes, until ctrl-C")
-    events.add_argument("-n", "--lines", type=_count, default=EVENTS_COUNT_DEFAULT, metavar="N", help="how many")
+    events.add_argument("-n", "--lines", type=_count, default=EVENTS_COUNT_DEFAULT, metavar="N",
+                        help=f"how many; default: {EVENTS_COUNT_DEFAULT}")  # fmt: skip
     add_events_arguments(events)
     add_console(add)
     add("reload", "apply the configuration file: all of it or, with a mistake in it, nothing")
@@ -84,13 +95,13 @@ def _add_ownership(add: Callable[[str, str], argparse.ArgumentParser]) -> None:
     switchover.add_argument("--to", default="", metavar="NODE", help="the director to move to")
     takeover = add("takeover", "own a group without a majority: only when the others are known to be off")
     takeover.add_argument("--force", action="store_true", required=True, help="you know that the others are off")
-    takeover.add_argument("--group", required=True, metavar="G")
+    takeover.add_argument("--group", required=True, metavar="G", help="the group to own")
     add("giveaway", "give everything away and take nothing until resume")
     add("resume", "end a giveaway")
 
 
 def _add_server(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("service", metavar="SERVICE", help=f'name of a service, or "{ALL}"')
+    parser.add_argument("service", metavar="SERVICE", help=f'name of a service, or "{ALL}" for every one')
     parser.add_argument("server", metavar="SERVER", help=f'address or address:port of a server, or "{ALL}"')
 
 

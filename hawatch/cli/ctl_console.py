@@ -54,15 +54,15 @@ def add_console(add: Callable[[str, str], argparse.ArgumentParser]) -> None:
 
 
 def _add_period(parser: argparse.ArgumentParser, default: str) -> None:
-    since = f"default {default}" if default else "any"
+    since = f"default: {default}" if default else "default: all"
     parser.add_argument(
         "--since",
         type=instant_ns,
         default=default or 0,
         metavar="TIME",
-        help=f"from then on: 2h ago, or a date; {since}",
+        help=f"from then on: so long ago (90m, 2h, 7d), or a date (2026-01-31T18:30); {since}",
     )
-    parser.add_argument("--until", type=instant_ns, default=0, metavar="TIME", help="until then")
+    parser.add_argument("--until", type=instant_ns, default=0, metavar="TIME", help="until then, likewise")
 
 
 def _add_choice(parser: argparse.ArgumentParser) -> None:

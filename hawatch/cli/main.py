@@ -28,7 +28,8 @@ EXIT_DONE, EXIT_REFUSED, EXIT_USAGE, EXIT_UNAVAILABLE = 0, 1, 2, 3
 
 def make_parser(commands: Sequence[str]) -> argparse.ArgumentParser:
     """Return the parser with the arguments of `commands` filled in, the others by name only."""
-    parser = argparse.ArgumentParser(prog="hawatch", description="High availability agent for LVS directors.")
+    parser = argparse.ArgumentParser(prog="hawatch", description="High availability agent for LVS directors.",
+                                     epilog="`hawatch COMMAND --help` tells more of each.")  # fmt: skip
     parser.add_argument("--version", action="version", version=f"hawatch {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (module_name, help_text) in COMMANDS.items():

@@ -10,21 +10,33 @@ from pathlib import Path
 from hawatch.errors import KernelError, LocalError
 
 EXIT_UNAVAILABLE = 3
+CONFIG_FILE, RUNTIME_DIR, STATE_DIR = Path("/etc/hawatch/hawatch.toml"), Path("/run/hawatch"), Path("/var/lib/hawatch")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `hawatch run`."""
     add_places(parser)
+    parser.epilog = (
+        "Runs until it is told to stop. Exit status: 0 stopped in good order, 1 it cannot run here, 2 mistakes in the "
+        "configuration, 3 the kernel or a permission lacks what the configuration needs. With 1, 2 and 3 nothing was "
+        "touched."
+    )
 
 
 def add_places(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that say which agent this is; the witness has the same ones."""
+    directory = "several agents on one machine have one each; default: "
     parser.add_argument(
-        "-c", "--config", type=Path, default=Path("/etc/hawatch/hawatch.toml"), metavar="FILE", help="configuration"
+        "-c", "--config", type=Path, default=CONFIG_FILE, metavar="FILE", help=f"configuration; default: {CONFIG_FILE}"
     )
     parser.add_argument("--node", default="", metavar="NAME", help="which node this is; default: by host name")
-    parser.add_argument("--runtime-dir", type=Path, default=Path("/run/hawatch"), metavar="DIR", help="for ctl.sock")
-    parser.add_argument("--state-dir", type=Path, default=Path("/var/lib/hawatch"), metavar="DIR", help="kept for good")
+    parser.add_argument(
+        "--runtime-dir", type=Path, default=RUNTIME_DIR, metavar="DIR", help=f"for ctl.sock; {directory}{RUNTIME_DIR}"
+    )
+    parser.add_argument(
+        "--state-dir", type=Path, default=STATE_DIR, metavar="DIR",
+        help=f"for what survives restarts; {directory}{STATE_DIR}",
+    )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:

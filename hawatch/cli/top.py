@@ -32,7 +32,9 @@ EXIT_UNAVAILABLE = 3
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `hawatch top`."""
-    parser.add_argument("--runtime-dir", type=Path, default=Path(RUNTIME_DIR), metavar="DIR", help="of the agent")
+    parser.add_argument(
+        "--runtime-dir", type=Path, default=Path(RUNTIME_DIR), metavar="DIR", help="the agent's; default: /run/hawatch"
+    )
     parser.add_argument("--once", action="store_true", help="print once, whole, and end: for scripts and pipes")
     parser.add_argument("--sort", choices=[str(order) for order in Order], default="service", help="order of servers")
     parser.add_argument("--down", action="store_true", help="only servers that are not up")

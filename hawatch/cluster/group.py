@@ -12,14 +12,13 @@ from collections import Counter
 from hawatch.cluster.effects import RememberPins
 from hawatch.cluster.fitness import HoldDown
 from hawatch.cluster.membership import GroupSettings
+from hawatch.cluster.parameters import ANNOUNCE_AFTER_NS, ANNOUNCE_EVERY_NS
 from hawatch.cluster.quorum import Round
 from hawatch.cluster.site import Site
 from hawatch.cluster.states import TRANSITIONS, Trigger
 from hawatch.cluster.wire import Claim, DenyReason, GroupState, Release, identifier
 from hawatch.model import NS_PER_MS, NS_PER_S
 
-ANNOUNCE_AFTER_NS = tuple(after * NS_PER_MS for after in (0, 50, 200, 500, 1000))
-ANNOUNCE_EVERY_NS = 30 * NS_PER_S
 TELL_REFUSAL_NS = 10 * NS_PER_S
 """That the kernel refuses is told at most so often."""
 HINT_JITTER_NS = (1 * NS_PER_MS, 20 * NS_PER_MS)

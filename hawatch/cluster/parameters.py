@@ -23,6 +23,10 @@ GUARD_NS_MIN = 10 * NS_PER_MS
 GUARD_NS_MAX = 25 * NS_PER_MS
 RHO_PPM_DEFAULT = 5_000
 RHO_PPM_MAX = 100_000
+ANNOUNCE_AFTER_NS = tuple(after * NS_PER_MS for after in (0, 50, 200, 500, 1000))
+"""When an owner announces its addresses, counted from the moment at which they are up."""
+ANNOUNCE_EVERY_NS = 30 * NS_PER_S
+"""And every so often after that."""
 
 
 def in_units(duration_ns: int) -> str:

@@ -1,7 +1,11 @@
-"""The other files that a configuration names: there, readable, and nobody else's to read. Has effects: it looks."""
+"""What a configuration names of this machine: files, there, readable and nobody else's to read, and a group of users.
+
+Has effects: it looks.
+"""
 
 from __future__ import annotations
 
+import grp
 import os
 import stat
 from collections.abc import Iterator
@@ -17,11 +21,11 @@ OTHERS_BITS = 0o077
 
 @dataclass(frozen=True, slots=True)
 class FileFinding:
-    """What is wrong with a named file."""
+    """What is wrong with a named file, or group of users."""
 
     finding: Finding
     absent: bool = False
-    """The file is not there or cannot be looked at: the agent cannot start with that, but a file may be checked on
+    """It is not there or cannot be looked at: the agent cannot start with that, but a file may be checked on
     another machine than its own."""
 
 
@@ -43,9 +47,22 @@ def secret_files(config: Config) -> Iterator[tuple[Path, str]]:
 
 
 def check_files(config: Config) -> tuple[FileFinding, ...]:
-    """Look at every secret file that the configuration names; return what is wrong."""
-    found = (check_secret_file(path, name) for path, name in secret_files(config))
+    """Look at every secret file and at the group of users that the configuration names; return what is wrong."""
+    found = [check_secret_file(path, name) for path, name in secret_files(config)]
+    found.append(check_group(config.control.group))
     return tuple(finding for finding in found if finding is not None)
+
+
+def check_group(name: str) -> FileFinding | None:
+    """Look whether there is a group of users, "" for none."""
+    if not name:
+        return None
+    try:
+        grp.getgrnam(name)
+    except KeyError:
+        message = "no group of users of this name on this machine"
+        return FileFinding(Finding(("control", "group"), message, "the name of a group, as in /etc/group"), absent=True)
+    return None
 
 
 def check_secret_file(path: Path, name: str) -> FileFinding | None:

@@ -18,6 +18,8 @@ from hawatch.errors import ConfigError
 
 FILE_BYTES_MAX = 1 << 20
 """Size of a configuration file: 100 services with 20 servers each take about 150 kB."""
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+"""Some editors begin a file with it; TOML does not know it."""
 PROBLEMS_SHOWN_MAX = 200
 """Problems that a report holds; a file with more is no configuration."""
 
@@ -93,7 +95,7 @@ def parse(data: bytes, name: str) -> Document:
     if len(data) > FILE_BYTES_MAX:
         raise report(name, [syntax_problem(1, 0, "the file is too large", f"at most {FILE_BYTES_MAX} bytes")])
     try:
-        text = data.decode("utf-8")
+        text = data.removeprefix(BYTE_ORDER_MARK).decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise report(name, [syntax_problem(line, 0, "a byte that is no UTF-8", "text in UTF-8")]) from error
@@ -103,7 +105,7 @@ def parse(data: bytes, name: str) -> Document:
     except tomli.TOMLDecodeError as error:
         lines = text.count("\n") + 1
         line = min(getattr(error, "lineno", 1), lines)
-        message = re.sub(r" \(at .*\)$", "", str(error))
+        message = toml_message(re.sub(r" \(at .*\)$", "", str(error)))
         column = getattr(error, "colno", 0)
         raise report(name, [syntax_problem(line, column, f"not TOML: {message}", "")]) from error
     except TooDeepError as error:
@@ -113,6 +115,22 @@ def parse(data: bytes, name: str) -> Document:
     except (RecursionError, ValueError) as error:
         # tomli on nesting and on numbers beyond all measure: it says what, not where.
         raise report(name, [syntax_problem(1, 0, f"not acceptable: {error}", "")]) from error
+
+
+def toml_message(message: str) -> str:
+    """Return what the parser says, in words that tell an administrator what to do."""
+    if twice := re.fullmatch(r"Cannot declare \('(.*)',\) twice", message):
+        name = twice[1].replace("', '", ".")
+        return f"the table {name} is there already; of several, each is [[{name}]]"
+    return TOML_MESSAGES.get(message, message)
+
+
+TOML_MESSAGES = {
+    "Cannot overwrite a value": "this key is there already",
+    "Invalid value": "no value: strings want quotes, true and false none",
+    "Invalid statement": "neither [table], key = value nor # comment",
+    "Illegal character '\\n'": "the string does not end on its line: a quote is missing",
+}
 
 
 def syntax_problem(line: int, column: int, message: str, accepted: str) -> Problem:

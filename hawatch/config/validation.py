@@ -55,7 +55,7 @@ def understand(data: dict[str, object]) -> Understood:
     try:
         return Understood(Config.model_validate(data), [])
     except ValidationError as error:
-        details = error.errors(include_url=False)
+        details = essential(error.errors(include_url=False))
     pruned = copy.deepcopy(data)
     meant = {path for detail in details if (path := meant_path(detail, pruned))}
     findings = [describe(detail, pruned) for detail in details]
@@ -69,20 +69,38 @@ def understand(data: dict[str, object]) -> Understood:
         try:
             understood.config = Config.model_validate(whole)
         except ValidationError as error:
-            details = error.errors(include_url=False)
+            details = [*error.errors(include_url=False)]
             continue
         return understood
     return understood
 
 
+def essential(details: Sequence[Details]) -> list[Details]:
+    """Return pydantic's errors without those that only follow from others, or tell of an alternative that is empty.
+
+    An array none of whose elements is right counts as too short; "" is accepted beside many forms, and means none.
+    """
+    places = [tuple(detail["loc"]) for detail in details]
+
+    def follows(detail: Details) -> bool:
+        here = tuple(detail["loc"])
+        if detail["type"] == "too_short":
+            return any(len(place) > len(here) and place[: len(here)] == here for place in places)
+        nothing = detail["type"] == "literal_error" and detail["ctx"]["expected"] == "''"
+        return nothing and any(place != here and place[:-1] == here[:-1] for place in places)
+
+    return [detail for detail in details if not follows(detail)]
+
+
 def real_location(location: Sequence[str | int], data: object) -> Path:
     """Return pydantic's location without the steps that are no keys of the file.
 
-    Those are "[key]", and the index where the file has one value in the place of an array of one.
+    Those are "[key]", the name of an alternative, and the index where the file has one value in the place of an array
+    of one.
     """
     path: list[str | int] = []
     for step in location:
-        if step == "[key]":
+        if step == "[key]" or (isinstance(step, str) and not isinstance(data, dict | list)):
             break
         if isinstance(step, int) and not isinstance(data, list):
             continue
@@ -156,8 +174,32 @@ def describe(detail: Details, data: object, model: type[BaseModel] = Config) -> 
     if kind == "unaccepted":
         return Finding(path, "not accepted", str(context["accepted"]))
     if kind in {"too_long", "too_short"}:
-        return Finding(path, "too many" if kind == "too_long" else "too few", sentence(str(detail["msg"])))
+        bound = f"at most {context['max_length']}" if kind == "too_long" else f"at least {context['min_length']}"
+        return Finding(path, "too many" if kind == "too_long" else "too few", bound)
+    if kind == "value_error":
+        return Finding(path, sentence(str(detail["msg"])))
+    if kind in ARRAYS | TABLES and (below := section_meant(model, detail["loc"])) is not None:
+        return Finding(path, "not accepted", shape(below, str(path[-1]) if kind in ARRAYS else ""))
+    if kind in BOUNDS:
+        return Finding(path, "not accepted", f"{BOUNDS[kind][1]} {context[BOUNDS[kind][0]]}")
     return Finding(path, "not accepted", WORDS.get(kind) or sentence(str(detail["msg"])))
+
+
+ARRAYS, TABLES = frozenset({"tuple_type", "list_type"}), frozenset({"dict_type", "model_type", "model_attributes_type"})
+BOUNDS = {
+    "greater_than_equal": ("ge", "at least"),
+    "less_than_equal": ("le", "at most"),
+    "greater_than": ("gt", "more than"),
+    "less_than": ("lt", "less than"),
+}
+"""pydantic's names of the errors of numbers: where it has the bound, and what we say of it."""
+
+
+def shape(section: type[BaseModel], array: str) -> str:
+    """Return what is to be written for a section, or for an array of them named `array`."""
+    needed = [info.alias or name for name, info in section.model_fields.items() if info.is_required()]
+    table = "a table" + (f" with {', '.join(needed)}" if needed else "")
+    return f"an array of tables, [[{array}]]; each {table}" if array else table
 
 
 WORDS = {
@@ -202,6 +244,12 @@ def section_at(model: type[BaseModel], location: Sequence[str | int]) -> type[Ba
         if isinstance(step, str) and (below := section_of(model, step)) is not None:
             model = below
     return model
+
+
+def section_meant(model: type[BaseModel], location: Sequence[str | int]) -> type[BaseModel] | None:
+    """Return the model of the section that should stand at a location, or be an element of the array there."""
+    place = max((number for number, step in enumerate(location) if isinstance(step, str)), default=0)
+    return section_of(section_at(model, location[:place]), str(location[place]))
 
 
 def section_of(model: type[BaseModel], key: str) -> type[BaseModel] | None:

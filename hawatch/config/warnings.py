@@ -10,17 +10,16 @@ from hawatch.config.rules_cluster import nodes_with_paths
 from hawatch.config.rules_console import beyond_loopback
 from hawatch.config.rules_group import vip_owners
 from hawatch.config.schema import Config
+from hawatch.event_names import EVENT_NAMES
 
-EVENT_NAMES = (
-    "server_up", "server_down", "service_down", "service_up", "takeover", "release", "switchover", "giveaway",
-    "resume", "director_dead", "director_alive", "link_down", "link_up", "quorum_lost", "quorum_regained",
-    "vip_conflict", "lease_late", "worker_lost", "worker_restarted", "config_reloaded", "config_rejected",
-    "alert_failed", "acknowledged", "asked", "journal_broken", "agent_started", "agent_stopped", "server_drained",
-    "server_undrained", "server_disabled", "server_enabled", "ipvs_drift", "ipvs_refused", "ipvs_unreadable",
-    "state_broken",
-)  # fmt: skip
 UNWEIGHTED = frozenset({"rr", "lc", "dh"})
 """Schedulers that look at no weight but 0."""
+
+
+def nothing_to_do(config: Config) -> Iterator[Finding]:
+    """A file with nothing in it, or with everything commented out."""
+    if not config.service and not config.group:
+        yield Finding(("service",), "no service and no group: an agent has nothing to do", "[[service]] or [[group]]")
 
 
 def weak_quorum(config: Config) -> Iterator[Finding]:
@@ -160,6 +159,6 @@ def token_in_the_clear(config: Config) -> Iterator[Finding]:
 
 
 RULES = (
-    weak_quorum, one_link, unused_profile, unprobed, ungrouped, unused_keys, shared_probe_address, director_is_server,
-    synchronisation, plain_login, event_names, token_in_the_clear,
+    nothing_to_do, weak_quorum, one_link, unused_profile, unprobed, ungrouped, unused_keys, shared_probe_address,
+    director_is_server, synchronisation, plain_login, event_names, token_in_the_clear,
 )  # fmt: skip

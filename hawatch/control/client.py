@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from types import TracebackType
 
 from hawatch.control.protocol import REPLY_LIMIT, AnyReply, Done, Refused, Request, decode_reply, encode_line
 from hawatch.decoding import UNDECODABLE
-from hawatch.errors import HawatchError, PeerError
+from hawatch.errors import HawatchError, PeerError, RefusedError
 
 CONNECT_LIMIT_S = 5
 REPLY_WAIT_S = 60.0
@@ -23,7 +24,7 @@ class NoAgentError(HawatchError):
 
 
 class Client:
-    """One connection to an agent."""
+    """One connection to an agent; making it raises NoAgentError, or RefusedError for who may not open the socket."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -35,7 +36,7 @@ class Client:
             self._socket.connect(str(path))
         except PermissionError as error:
             self._socket.close()
-            raise NoAgentError(f"you may not open {path}: you are neither root nor in its group") from error
+            raise RefusedError(f"you may not open {path}: you are neither root nor in its group") from error
         except BlockingIOError as error:
             self._socket.close()
             raise NoAgentError(f"the agent at {path} takes no new client: too many wait") from error
@@ -58,7 +59,8 @@ class Client:
         """
         self._socket.settimeout(None if patient else REPLY_WAIT_S)
         try:
-            self._socket.sendall(encode_line(request))
+            with contextlib.suppress(BrokenPipeError):  # who refuses us says so and closes: it is there to be read
+                self._socket.sendall(encode_line(request))
             while True:
                 reply = decode_reply(self._line())
                 yield reply

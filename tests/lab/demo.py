@@ -35,12 +35,17 @@ name = "demo"
 [[director]]
 name = "director"
 
+[[group]]
+name = "site"
+addresses = [{{ address = "{vip}/32", interface = "eth0" }}]
+
 {services}
 """
 
 SERVICE = """\
 [[service]]
 name = "{name}"
+group = "site"
 address = "{vip}"
 port = {port}
 protocol = "{protocol}"
@@ -184,7 +189,7 @@ def write_config() -> str:
             servers=masqueraded,
         )
     )  # fmt: skip
-    return CONFIG.format(services="\n".join(services))
+    return CONFIG.format(vip=VIP, services="\n".join(services))
 
 
 class Demo:
@@ -283,7 +288,7 @@ class Demo:
         """Start agent and clients."""
         story = self.story
         story.step("The agent starts: no server is used before it was seen to answer")
-        story.show("conf ", "\n".join(self.agent.config.read_text().split("\n\n")[2].splitlines()[:9]))
+        story.show("conf ", "\n".join(self.agent.config.read_text().split("\n\n", 2)[2].splitlines()[:13]))
         self.agent.start()
         started = time.monotonic()
         two = SERVERS[:2]
@@ -293,6 +298,9 @@ class Demo:
                 self.wait(service, f"{server}:{port}", 1, started)
         story.say(f"eleven destinations are in the kernel's table {time.monotonic() - started:.1f} s after the start")
         self.show_events("agent_started", "server_up")
+        shown = self.site.director.run("ip", "-brief", "address", "show", "dev", "eth0")
+        story.show("addr ", shown)
+        story.check(f"{VIP}/32" in shown, "the agent has brought the virtual address up")
         self.show_table()
         self.site.clients[0].start(
             [sys.executable, "-m", "tests.lab.client", VIP, str(self.answers)], self.site.folder / "client.log"
@@ -454,6 +462,13 @@ class Demo:
         self.show_events("agent_stopped", "agent_started")
         story.check(len(self.watcher.changes) == changes, "IPVS did not change")
         story.check(not self.show_clients(begun, "http"), "no request failed")
+        self.site.director.run("ip", "address", "delete", f"{VIP}/32", "dev", "eth0")
+        story.say("somebody removes the virtual address by hand")
+        deadline = time.monotonic() + WAIT_S
+        while f"{VIP}/32" not in self.site.director.run("ip", "address") and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(0.5)
+        self.show_events("vip_restored")
 
 
 @contextlib.contextmanager

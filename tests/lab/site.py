@@ -89,6 +89,10 @@ class Site:
         """Every host."""
         return [self.director, *self.servers, *self.clients]
 
+    def add_vip(self) -> None:
+        """Bring the VIP up on the director by hand, where no agent does."""
+        run("ip", "-n", self.director.namespace, "address", "add", f"{VIP}/32", "dev", "eth0")
+
 
 @contextlib.contextmanager
 def open_site(*, masquerade: bool = False) -> Iterator[Site]:
@@ -153,8 +157,7 @@ def answer_through_director(host: Host) -> None:
 
 
 def _set_up(site: Site, *, masquerade: bool) -> None:
-    """Bring up the VIP as direct routing or masquerading wants it."""
-    run("ip", "-n", site.director.namespace, "address", "add", f"{VIP}/32", "dev", "eth0")
+    """Make hosts ready for direct routing or masquerading; bringing up the VIP on the director is the agent's."""
     site.director.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.conf.all.send_redirects=0",
                       "net.ipv4.conf.eth0.send_redirects=0", "net.ipv4.vs.conntrack=0",
                       "net.ipv4.vs.conn_reuse_mode=3", check=False)  # fmt: skip

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.kernel
 
 
 def balance(site: Site, port: int, flag: str, method: str) -> None:
+    site.add_vip()
     site.director.run("ipvsadm", "-A", flag, f"{VIP}:{port}", "-s", "rr")
     for server in site.servers:
         site.director.run("ipvsadm", "-a", flag, f"{VIP}:{port}", "-r", f"{server.address}:{port}", method)
@@ -41,6 +42,7 @@ def test_clients_reach_every_web_server(masquerade):
 @pytest.mark.timeout(240)
 def test_mail_and_name_servers_answer_through_the_vip():
     with open_site() as site:
+        site.add_vip()
         server = site.servers[0]
         daemons = [make(site, server) for make in (postfix, dovecot, bind)]
         for daemon in daemons:

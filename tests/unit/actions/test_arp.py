@@ -79,3 +79,15 @@ def test_the_neighbour_table_names_the_host(tmp_path: Path) -> None:
     assert host_of("02:00:00:00:00:07", str(table)) == "192.0.2.7"
     assert host_of("02:00:00:00:00:08", str(table)) == ""
     assert host_of("02:00:00:00:00:08", str(tmp_path / "none")) == ""
+
+
+def test_an_interface_made_anew_is_another_one(hosts: TwoHosts) -> None:
+    words = ["ip", "-n", hosts.a, "link"]
+    subprocess.run([*words, "add", "br7", "up", "type", "bridge"], check=True)
+    wire = hosts.on_a(lambda: Wire("br7"))
+    assert wire.is_bound()
+    for change in (["del", "br7"], ["add", "br7", "up", "type", "bridge"]):
+        subprocess.run([*words, *change], check=True)
+        assert not wire.is_bound()
+    subprocess.run([*words, "del", "br7"], check=True)
+    wire.close()

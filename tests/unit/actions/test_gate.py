@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hawatch.actions.gate import Gate, Restored, boottime_ns, lifetime_s
+from hawatch.actions.gate import Gate, Restored, boottime_ns, lifetime_s, remove_gate
 from hawatch.actions.gate_rules import GateGroup, Layout
 from hawatch.errors import KernelError
 from hawatch.model import NS_PER_MS, NS_PER_S
@@ -334,6 +334,20 @@ def test_a_director_that_is_a_real_server_too_takes_what_the_owner_forwards(site
 def test_uninstalling_leaves_nothing(site: Site, gate: Gate) -> None:
     gate.uninstall()
     assert site.nft("list ruleset").strip() == ""
+
+
+def test_what_a_former_process_left_is_removed_but_nobody_elses(site: Site, gate: Gate, client: Client) -> None:
+    if gate.owned:
+        with pytest.raises(KernelError) as told:
+            site.at_director(remove_gate)
+        assert told.value.errno == errno.EPERM
+        assert client.kinds() == DARK
+    gate.close_sockets()
+    site.nft("add table inet other")
+    assert site.at_director(remove_gate)
+    assert not site.at_director(remove_gate)
+    assert site.nft("list ruleset").split() == ["table", "inet", "other", "{", "}"]
+    assert client.kinds() == LIT
 
 
 def test_addresses_outlive_any_lease() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from hawatch.actions.netlink import NETLINK_ROUTE
 from hawatch.actions.notifications import Listener
-from hawatch.actions.vip import ADDRESS_GROUPS, Addresses, VipAddress, missing_interfaces, parse_address
+from hawatch.actions.vip import ADDRESS_GROUPS, Addresses, Present, VipAddress, missing_interfaces, parse_address
 from hawatch.model import NS_PER_S
 from tests.unit.actions.two_hosts import VIP, VIP6, TwoHosts, two_hosts
 
@@ -77,6 +77,26 @@ def test_what_cannot_be_done_is_told(hosts: TwoHosts) -> None:
     assert told == ["192.0.2.111 cannot be put on eth7: there is no such interface"]
     assert gone == []
     assert missing == ["eth7"]
+
+
+def test_it_is_told_how_addresses_are_up(hosts: TwoHosts) -> None:
+    def work() -> tuple[dict[VipAddress, Present], dict[VipAddress, Present]]:
+        addresses = Addresses()
+        addresses.add(BOTH[:1], 5 * NS_PER_S)
+        addresses.add(BOTH[1:], 0)
+        ours = addresses.look(BOTH)
+        addresses.remove(BOTH)
+        hosts.add_vips()
+        systems = addresses.look(BOTH)
+        subprocess.run(["ip", "address", "add", f"{VIP}/24", "dev", "eth0", "preferred_lft", "0"], check=True)
+        assert addresses.look(BOTH) == systems
+        addresses.close()
+        return ours, systems
+
+    ours, systems = hosts.on_a(work)
+    v4, v6 = BOTH
+    assert ours == {v4: Present(32, True, False), v6: Present(128, True, True)}
+    assert systems == {v4: Present(32, False, True), v6: Present(128, False, True)}
 
 
 def test_a_removal_by_others_is_heard(hosts: TwoHosts) -> None:

@@ -50,3 +50,10 @@ def test_another_user_s_file(tmp_path):
     os.chown(path, 12345, 0)
     (found,) = findings_of(path)
     assert found.finding.found == "owner 12345"
+
+
+def test_a_group_of_users_that_is_not_there(tmp_path):
+    assert check_files(load_text('[control]\ngroup = "daemon"\n')) == ()
+    (found,) = check_files(load_text('[control]\ngroup = "nobody-of-that-name"\n'))
+    assert found.absent
+    assert found.finding.path == ("control", "group")

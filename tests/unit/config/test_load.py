@@ -42,8 +42,11 @@ def test_a_file_that_is_not_there(tmp_path):
 @pytest.mark.parametrize(
     ("data", "line", "column", "words"),
     [
-        (b"a = 1\nb = \n", 2, 5, "not TOML: Invalid value"),
-        (b"a = 1\na = 2\n", 2, 6, "not TOML: Cannot overwrite a value"),
+        (b"a = 1\nb = \n", 2, 5, "not TOML: no value: strings want quotes, true and false none"),
+        (b"a = 1\na = 2\n", 2, 6, "not TOML: this key is there already"),
+        (b'a = "x\n', 1, 7, "a quote is missing"),
+        (b"{}", 1, 1, "neither [table], key = value nor # comment"),
+        (b"[a]\n[a]\n", 2, 3, "the table a is there already; of several, each is [[a]]"),
         (b"x = '\xff'", 1, 0, "no UTF-8"),
         (b"\n\n# \xff", 3, 0, "no UTF-8"),
         (b"a = " + b"[" * 40 + b"]" * 40, 1, 0, "nested too deeply"),
@@ -67,11 +70,11 @@ FORMS = [
     ('prefer = "lvs1"', 'prefers = "lvs1"', 'group[1] "web".prefers', 14, '"lvs1"', "prefer", 'did you mean "prefer"?'),
     ("port = 80", 'port = "80"', 'service[1] "http".port', 20, '"80"', "a whole number", "not accepted"),
     ("port = 80", "port = true", 'service[1] "http".port', 20, "true", "a whole number", "not accepted"),
-    ("port = 80", "port = 70000", 'service[1] "http".port', 20, "70000", "less than or equal to 65535", "not accepted"),
+    ("port = 80", "port = 70000", 'service[1] "http".port', 20, "70000", "at most 65535", "not accepted"),
     ("port = 80", 'port = 80\nscheduler = "wlcc"', 'service[1] "http".scheduler', 21, '"wlcc"', '"wlc"', 'mean "wlc"'),
     ('"tcp" }', '"tcp", timeout = 5 }', 'service[1] "http".probe.timeout', 21, "5", "a number with a unit", "no"),
     ('"tcp" }', '"tcp", interval = "2y" }', 'service[1] "http".probe.interval', 21, '"2y"', "from 50ms to 1d", "no"),
-    ('"tcp" }', '"tcp", fall = 0 }', 'service[1] "http".probe.fall', 21, "0", "greater than or equal to 1", "no"),
+    ('"tcp" }', '"tcp", fall = 0 }', 'service[1] "http".probe.fall', 21, "0", "at least 1", "no"),
     ('"tcp" }', '"tcp", expct = "x" }', 'service[1] "http".probe.expct', 21, '"x"', "expect", 'did you mean "expect"?'),
     ('"tcp" }', '"tcq" }', 'service[1] "http".probe.type', 21, '"tcq"', "tcp, http", 'did you mean "tcp"?'),
     ('"tcp" }', '"broken" }', 'service[1] "http".probe.type', 21, '"broken"', "can be loaded", "cannot be loaded"),
@@ -120,6 +123,28 @@ def test_mistakes_of_form(old, new, path, line, found, accepted, message):
     assert problem.found == found
     assert accepted in problem.accepted
     assert message in problem.message
+
+
+ALONE = [
+    # (a file, the only problem in it)
+    ('[director]\nname = "a"\n', "an array of tables, [[director]]; each a table with name"),
+    ('[[group]]\nname = "g"\naddresses = ["192.0.2.1"]\n', "a table with address, interface"),
+    ('[console]\nlisten = "9694"\n', "a host and a port"),
+    ('[alert.email.ops]\nto = "ops"\nfrom = "a@b.c"\nserver = "m:25"\n', "a mail address"),
+    ('[alert.email.ops]\nto = []\nfrom = "a@b.c"\nserver = "m:25"\n', "at least 1"),
+    ('[[director]]\nname = "a"\nlinks = [' + '"10.0.0.1", ' * 9 + "]\n", "at most 8"),
+]
+
+
+@pytest.mark.parametrize(("text", "accepted"), ALONE)
+def test_one_mistake_is_one_problem(text, accepted):
+    (problem,) = problems_of(text)
+    assert accepted in problem.accepted
+    assert '"function' not in problem.path
+
+
+def test_a_byte_order_mark_is_no_mistake():
+    assert read_bytes(b"\xef\xbb\xbf" + SITE.encode(), "file", FAKES).config == load_text(SITE, probes=FAKES)
 
 
 def test_mistakes_of_form_and_of_sense_come_together():

@@ -10,6 +10,7 @@ from tests.unit.config.fakes import FAKES, PAIR, SITE
 from tests.unit.config.test_rules import MARK, NO_WITNESS, OTHER_GROUP, SERVER, cluster, service
 
 WARNED = [
+    ("nothing to do", '[[director]]\nname = "lvs1"\n', "service", "nothing to do"),
     ("no probe", SITE.replace('probe = { type = "tcp" }\n', ""), 'service[1] "http"', "no probe"),
     ("no server", SITE.partition("[[service.server]]")[0], 'service[1] "http"', "no server"),
     ("all drained", SITE + "weight = 0\n", 'service[1] "http"', "weight 0"),

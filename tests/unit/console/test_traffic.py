@@ -61,6 +61,7 @@ def wait(host, true):
 @pytest.mark.timeout(240)
 def test_what_clients_do_is_seen():
     with open_site(masquerade=True) as site:
+        site.add_vip()
         daemons = [nginx(site, server) for server in site.servers[:2]]
         for daemon in daemons:
             daemon.start()

@@ -207,6 +207,17 @@ def test_an_agent_that_ends_in_mid_answer(path: Path) -> None:
                 list(client.ask(Status()))
 
 
+def test_a_refusal_is_heard_by_one_who_was_refused_before_he_asked(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        with Client(path) as client:
+            connection, _ = listener.accept()
+            connection.sendall(encode_line(Refused(reason="no")))
+            connection.close()
+            assert list(client.ask(Status())) == [Refused(reason="no")]
+
+
 def test_the_kernel_says_who_is_there() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX)
     with ours, theirs:

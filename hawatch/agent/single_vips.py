@@ -1,0 +1,197 @@
+"""The addresses of a single director: up for good, announced, watched over.
+
+Theory of operation. Nobody else may have them, so there is no lease, no gate and no lifetime: they stay up when this
+agent stops, is killed or is restarted, and the kernel goes on forwarding. One routine, `_look`, compares what is up
+with what is to be up, and puts right what differs; it runs at the start, when a configuration is applied, when the
+kernel tells of a change, and every few seconds while something is wrong.
+
+An address that the system has brought up stays as it is, and stays when the configuration names it no more. What we
+put up ourselves is known by a list in the state directory and by how it is up (deprecated, see `actions.vip`): after a
+boot the list alone says nothing. An address that a lease has left behind, which would end by itself, is made to stay.
+
+A director that shared its groups once has a gate in its kernel, closed without a lease: it is removed.
+"""
+
+from __future__ import annotations
+
+import trio
+
+from hawatch.actions.gate import remove_gate
+from hawatch.actions.vip import ADDRESS_GROUPS, LINK_GROUP, Addresses, Present, VipAddress
+from hawatch.agent.group_vips import Complaints, Vips, vips_of, watch_kernel
+from hawatch.agent.lease_announcer import Announcer
+from hawatch.agent.ownership import Emit
+from hawatch.agent.settings import Settings
+from hawatch.agent.words_file import read_words, write_words
+from hawatch.cluster.parameters import ANNOUNCE_AFTER_NS, ANNOUNCE_EVERY_NS
+from hawatch.errors import KernelError
+from hawatch.model import Event, Severity
+
+ADDRESSES_FILE = "addresses"
+"""In the state directory: the addresses that we put up."""
+RETRY_S = 2.0
+"""What the kernel refuses is tried again after so long."""
+PAUSE_S = 0.1
+"""The addresses are looked at no more often, whatever others do to them."""
+KERNEL, GATE, LEAVING = "the kernel", "the gate", "what leaves"
+"""What complaints are about, besides groups: no group has such a name."""
+
+
+class SingleVips:
+    """Keeps the addresses of all groups up."""
+
+    def __init__(self, settings: Settings, emit: Emit) -> None:
+        self._emit = emit
+        self._vips: Vips = vips_of(settings)
+        self._file = settings.places.state_dir / ADDRESSES_FILE
+        self._file_problem = ""
+        self._ours = self._written = read_words(self._file)
+        self._gate_removed = False
+        self._up: dict[str, set[VipAddress]] = {}
+        """The addresses of each group that were up when they were last looked at; none before the first look."""
+        self._complaints = Complaints(emit)
+        self._announcer = Announcer(self, emit, self._complaints.tell)
+        self._changed = trio.Event()
+
+    def set_settings(self, settings: Settings) -> None:
+        """Keep the addresses of a new configuration up, and take down those that it names no more."""
+        self._vips = vips_of(settings)
+        self._changed.set()
+
+    def problem(self, group: str) -> str:
+        """Return what is wrong with a group's addresses, "" for nothing."""
+        return self._complaints.about(group) or self._complaints.about(KERNEL)
+
+    def problems(self) -> list[str]:
+        """Return what is wrong, a sentence each."""
+        return self._complaints.standing()
+
+    def places(self, group: str) -> list[tuple[str, str]]:
+        """Return those addresses of a group that are up, each with its interface."""
+        return [(one.address, one.interface) for one in self._vips.get(group, ()) if one in self._up.get(group, ())]
+
+    def owned(self) -> list[str]:
+        """Return the groups of which an address is up."""
+        return sorted(group for group in self._vips if self._up.get(group))
+
+    # --- life ------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Keep them up until cancelled; they stay up then."""
+        while True:
+            try:
+                await self._run_once()
+            except* KernelError as errors:  # a nursery lets out groups only
+                reason = "; ".join(str(error) for error in errors.exceptions)
+                self._complaints.tell(KERNEL, f"addresses cannot be looked after: {reason}")
+            await trio.sleep(RETRY_S)
+
+    async def _run_once(self) -> None:
+        addresses = Addresses()
+        self._announcer = Announcer(self, self._emit, self._complaints.tell)
+        self._up = {}
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(watch_kernel, (*ADDRESS_GROUPS, LINK_GROUP), lambda: self._changed.set())
+                nursery.start_soon(self._announcer.run)
+                await self._keep(addresses)
+        finally:
+            addresses.close()
+            self._announcer.close()
+
+    async def _keep(self, addresses: Addresses) -> None:
+        while True:
+            self._changed = trio.Event()
+            self._remove_gate()
+            self._look(addresses)
+            await self._write_down()
+            self._complaints.tell(KERNEL, "")
+            await trio.sleep(PAUSE_S)
+            with trio.move_on_after(RETRY_S if self._complaints.standing() else float("inf")):
+                await self._changed.wait()
+
+    def _remove_gate(self) -> None:
+        if self._gate_removed:
+            return
+        try:
+            remove_gate()
+            self._gate_removed = True
+            self._complaints.tell(GATE, "")
+        except KernelError as error:
+            self._complaints.tell(GATE, f"a gate that keeps the addresses silent cannot be removed: {error}")
+
+    # --- looking ---------------------------------------------------------------------------------------------
+
+    def _look(self, addresses: Addresses) -> None:
+        """Compare what is up with what is to be up, and put right what differs."""
+        wanted = {to_word(one): one for vips in self._vips.values() for one in vips}
+        self._take_down(addresses, [word for word in sorted(self._ours) if word not in wanted])
+        for group in self._up.keys() - self._vips.keys():
+            del self._up[group]
+            self._announcer.stop(group)
+            self._complaints.tell(group, "")
+        before = addresses.look(wanted.values())
+        problems = {
+            group: addresses.add([one for one in vips if one not in before or ends_by_itself(before[one])], 0)
+            for group, vips in self._vips.items()
+        }
+        now = addresses.look(wanted.values())
+        self._ours |= {to_word(one) for one, found in now.items() if found.like_ours}
+        for group, vips in self._vips.items():
+            up = {one for one in vips if one in now}
+            self._take_in(group, up, up - before.keys(), "; ".join(problems[group]))
+
+    def _take_down(self, addresses: Addresses, words: list[str]) -> None:
+        """Take down what we put up and the configuration names no more."""
+        leaving = [one for one in map(from_word, words) if one is not None]
+        found = addresses.look(leaving)
+        ours = [one for one in leaving if one in found and found[one].like_ours and found[one].prefix == one.prefix]
+        problem = "; ".join(addresses.remove(ours))
+        self._complaints.tell(LEAVING, problem)
+        if not problem:
+            self._ours -= frozenset(words)
+
+    def _take_in(self, group: str, up: set[VipAddress], added: set[VipAddress], problem: str) -> None:
+        """Note what is up of a group now; announce what is new, and tell what was put back."""
+        earlier, failed = self._up.get(group), self._complaints.about(group)
+        self._up[group] = up
+        self._complaints.tell(group, problem, group)
+        names = ", ".join(sorted(one.address for one in added))
+        if earlier is not None and added & earlier:
+            self._emit([Event("vip_restored", f"somebody removed {names}: put back", Severity.WARNING, group)])
+        elif added and failed:
+            self._emit([Event("vip_restored", f"{names} could not be put up, and is up now", group=group)])
+        if added or earlier is None:
+            self._announcer.begin(group, ANNOUNCE_AFTER_NS, ANNOUNCE_EVERY_NS)
+
+    async def _write_down(self) -> None:
+        """Keep on disk what we put up; a thread waits for the disk."""
+        if self._ours == self._written:
+            return
+        ours = self._ours
+        problem = await trio.to_thread.run_sync(write_words, self._file, sorted(ours))
+        if not problem:
+            self._written = ours
+        elif problem != self._file_problem:
+            reason = f"{problem}: after a restart, addresses that the configuration names no more stay up"
+            self._emit([Event("state_broken", reason, Severity.WARNING)])
+        self._file_problem = problem
+
+
+def ends_by_itself(found: Present) -> bool:
+    """Tell whether an address is one that a lease has left behind."""
+    return found.like_ours and not found.permanent
+
+
+def to_word(one: VipAddress) -> str:
+    """Return an address as it stands in the file: "192.168.1.110/32@eth0"."""
+    return f"{one.address}/{one.prefix}@{one.interface}"
+
+
+def from_word(word: str) -> VipAddress | None:
+    """Return the address that a word of the file means, None if it means none."""
+    text, _, interface = word.partition("@")
+    try:
+        return VipAddress.parse(text, interface)
+    except ValueError:
+        return None
