@@ -82,13 +82,18 @@ class Families:
     """Values by metric, as they are found."""
 
     def __init__(self) -> None:
-        self.values: dict[str, list[tuple[tuple[str, ...], float]]] = {name: [] for name in CATALOGUE}
+        self.values: dict[str, dict[tuple[str, ...], float]] = {name: {} for name in CATALOGUE}
         self.histograms: dict[str, list[tuple[tuple[str, ...], HistogramNow]]] = {name: [] for name in BOUNDS_US}
 
     def add(self, name: str, value: float, *labels: str) -> None:
         """Add a value; name and labels are the catalogue's."""
         assert name not in self.histograms, name
-        self.values[name].append((labels, value))
+        self.values[name][labels] = value
+
+    def add_counts(self, prefix: str, names: Mapping[str, str], counts: Counts, labels: tuple[str, ...]) -> None:
+        """Add what the kernel counted; `names` has the attribute of each metric."""
+        for name, attribute in names.items():
+            self.values[prefix + name][labels] = getattr(counts, attribute)
 
     def add_histogram(self, name: str, now: HistogramNow, *labels: str) -> None:
         """Add a histogram."""
@@ -157,7 +162,7 @@ def _services(families: Families, measures: Measures, *, servers: bool) -> Itera
         families.add("service_servers", len(real), name)
         families.add("service_servers_up", sum(server.state == ServerState.UP for server in real), name)
         if service.counts is not None:
-            _counts(families, "ipvs_service_", TOTALS, service.counts, name)
+            families.add_counts("ipvs_service_", TOTALS, service.counts, (name,))
         if servers:
             for server in service.servers:
                 _server(families, server, name)
@@ -175,12 +180,7 @@ def _server(families: Families, server: ServerMeasures, service: str) -> None:
     if server.latency_us >= 0:
         families.add("server_latency_seconds", server.latency_us / US_PER_S, *which)
     if server.counts is not None:
-        _counts(families, "ipvs_server_", SERVER_COUNTS, server.counts, *which)
-
-
-def _counts(families: Families, prefix: str, names: Mapping[str, str], counts: Counts, *labels: str) -> None:
-    for name, attribute in names.items():
-        families.add(prefix + name, getattr(counts, attribute), *labels)
+        families.add_counts("ipvs_server_", SERVER_COUNTS, server.counts, which)
 
 
 def _rows(measures: Measures) -> Iterator[CheckCounts]:

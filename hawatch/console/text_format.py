@@ -41,11 +41,9 @@ def label_text(names: tuple[str, ...], values: tuple[str, ...]) -> str:
     return ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in pairs)
 
 
-def _values(
-    spec: Spec, values: list[tuple[tuple[str, ...], float]], known: dict[tuple[str, ...], str]
-) -> Iterator[str]:
+def _values(spec: Spec, values: dict[tuple[str, ...], float], known: dict[tuple[str, ...], str]) -> Iterator[str]:
     name = spec.name
-    for labels, value in values:
+    for labels, value in values.items():
         words = known.get(labels)
         if words is None:
             inner = label_text(spec.labels, labels)
