@@ -17,6 +17,7 @@ from hawatch.console.page.html import Html, Part, join, tag
 from hawatch.console.page.pieces import (
     EVENTS,
     HEAD,
+    NODES,
     NOW,
     OWNERSHIP,
     SERVICES,
@@ -36,6 +37,7 @@ from hawatch.console.page.troubles import Trouble
 from hawatch.control.view import WorkerView
 
 COLUMNS = ("service, server", "state", "why", "weight", "connections", "rate", "latency", "last hour")
+NUMBERS = ("weight", "connections", "rate", "latency")
 CHARTS = (
     ("active", "connections"), ("connections", "new connections/s"), ("in", "bytes/s in"), ("out", "bytes/s out"),
     ("latency", "latency in ms"), ("up", "servers up"),
@@ -101,8 +103,9 @@ class Painter:
             key = events_id(place.service)
             yield Entry(key, key, lambda: self._events(key))
             return
-        yield Entry(NOW, NOW, lambda: render.now(cast("tuple[Trouble, ...]", self._piece(NOW) or ()), act=self._act))
         yield Entry(OWNERSHIP, OWNERSHIP, self._ownership)
+        yield Entry(NOW, NOW, lambda: render.now(cast("tuple[Trouble, ...]", self._piece(NOW) or ()), act=self._act))
+        yield Entry(NODES, OWNERSHIP, self._nodes)
         for name in cast("tuple[str, ...]", self._piece(SERVICES) or ()):
             yield from self._block(name, every_id(name) if place.every else shown_id(name), graphs=False)
         yield Entry(EVENTS, EVENTS, lambda: self._events(EVENTS))
@@ -125,6 +128,9 @@ class Painter:
 
     def _ownership(self) -> Html:
         return render.ownership(cast("Ownership", self._piece(OWNERSHIP)), act=self._act)
+
+    def _nodes(self) -> Html:
+        return render.nodes(cast("Ownership", self._piece(OWNERSHIP)), act=self._act)
 
     def _events(self, key: str) -> Html:
         return render.event_list(cast("tuple[Record, ...]", self._piece(key) or ()), key)
@@ -194,7 +200,7 @@ class Painter:
         other = tag("a", "Show every server", href="/?servers=all") if not place.every else tag(
             "a", "Show only what is not up", href="/")  # fmt: skip
         cut = self._view is not None and not shows_all(self._view)
-        parts: list[Part] = [made[HEAD].render(), made[NOW].render(), made[OWNERSHIP].render()]
+        parts: list[Part] = [made[key].render() for key in (HEAD, OWNERSHIP, NOW, NODES)]
         if blocks:
             parts.append(self._services(blocks, "Services"))
             parts.append(tag("p", other) if cut else None)
@@ -221,7 +227,10 @@ class Painter:
 
     def _services(self, blocks: Sequence[Html], title: str) -> Html:
         names = (*COLUMNS, "") if self._act else COLUMNS
-        cells = [tag("th", name, scope="col") if name else tag("td") for name in names]
+        cells = [
+            tag("th", name, scope="col", class_="number" if name in NUMBERS else None) if name else tag("td")
+            for name in names
+        ]
         return tag("table", tag("caption", title), tag("thead", tag("tr", *cells)), *blocks, class_="services")
 
 

@@ -63,6 +63,8 @@ class Ownership:
 Piece = Head | Row | ServerRow | Ownership | tuple[object, ...] | int
 
 HEAD, NOW, OWNERSHIP, SERVICES, EVENTS, WORKERS = "head", "now", "ownership", "services", "events", "workers"
+NODES = "nodes"
+"""An element that is made of the same piece as `OWNERSHIP`."""
 
 
 def row_id(service: str) -> str:

@@ -11,6 +11,7 @@ from hawatch.console.page.html import Html, Part, join, tag
 from hawatch.console.page.pieces import (
     EVENTS,
     HEAD,
+    NODES,
     NOW,
     OWNERSHIP,
     WORKERS,
@@ -59,13 +60,14 @@ def button(deed: Deed) -> Html:
 
 def head(piece: Head, node: str) -> Html:
     """Return the whole in one line, and the quorum."""
-    lines: list[Part] = [tag("p", piece.sentence, class_=f"summary {piece.tone}")]
+    sentence = piece.sentence[:1].upper() + piece.sentence[1:]
+    lines: list[Part] = [tag("p", sentence, class_=f"summary {piece.tone}")]
     if piece.stale:
         since = tag("time", piece.stale, datetime=piece.stale)
         then = "; what you see is from then. On this director: systemctl status hawatch"
         lines.append(tag("p", "The core has not answered since ", since, then, class_="note bad"))
     lines.append(tag("p", piece.quorum, class_="note" if piece.quorum_held else "note bad"))
-    return tag("div", *lines, id=HEAD, data_title=f"{node}: {piece.sentence}", data_tone=piece.tone)
+    return tag("div", *lines, id=HEAD, data_title=f"{node}: {sentence}", data_tone=piece.tone)
 
 
 def now(found: Sequence[Trouble], *, act: bool) -> Html:
@@ -80,8 +82,8 @@ def _trouble(trouble: Trouble, *, act: bool) -> Html:
     return tag(
         "li",
         tag("div",
-            tag("b", what), " ", instant(trouble.since) if trouble.since else None,
-            tag("span", trouble.why, class_="reason") if trouble.why else None,
+            tag("b", what), " ", tag("span", trouble.why, class_="reason") if trouble.why else None,
+            " ", instant(trouble.since) if trouble.since else None,
             tag("small", trouble.advice) if trouble.advice else None, class_="words"),
         tag("div", button(trouble.deed), class_="acts") if act and trouble.deed else None,
         class_=f"trouble {trouble.tone}",
@@ -89,17 +91,22 @@ def _trouble(trouble: Trouble, *, act: bool) -> Html:
 
 
 def ownership(piece: Ownership, *, act: bool) -> Html:
-    """Return groups with their owners and the reasons, directors and witnesses with their links."""
+    """Return groups with their owners and the reasons."""
     view = piece.view
-    parts: list[Part] = []
-    if view.groups:
-        rows = [_group(group, view, act=act) for group in view.groups]
-        parts.append(_table("Groups", ("group", "owner", "here", "why", ""), rows, "groups"))
+    rows = [_group(group, view, act=act) for group in view.groups]
+    table = _table("Groups", ("group", "owner", "here", "why", ""), rows, "groups") if rows else None
+    return tag("div", table, id=OWNERSHIP)
+
+
+def nodes(piece: Ownership, *, act: bool) -> Html:
+    """Return directors and witnesses with their links."""
+    view = piece.view
+    table = None
     others = [*((node, "director") for node in view.directors), *((node, "witness") for node in view.witnesses)]
     if others:
         rows = [_this_node(view, act=act), *(_node(*each) for each in others)]
-        parts.append(_table("Nodes", ("node", "state", "links", "why", ""), rows, "nodes"))
-    return tag("div", *parts, id=OWNERSHIP)
+        table = _table("Nodes", ("node", "state", "links", "why", ""), rows, "nodes")
+    return tag("div", table, id=NODES)
 
 
 def _group(group: GroupView, view: View, *, act: bool) -> Html:
@@ -126,7 +133,7 @@ def _this_node(view: View, *, act: bool) -> Html:
         "tr",
         tag("th", view.node, tag("small", "this director"), scope="row"),
         tag("td", badge("alive")),
-        tag("td"),
+        tag("td", class_="paths"),
         tag("td", f"owns {shortened(owned)}" if owned else "owns nothing", class_="why"),
         tag("td", *((button(deed) for deed in deeds) if act and view.directors else ()), class_="acts"),
     )
@@ -138,7 +145,7 @@ def _node(node: NodeView, role: str) -> Html:
         "tr",
         tag("th", node.name, tag("small", role), scope="row"),
         tag("td", badge(node.state)),
-        tag("td", tag("ul", *links, class_="links") if links else None),
+        tag("td", tag("ul", *links, class_="links") if links else None, class_="paths"),
         tag("td", tag("span", node.reason, class_="reason") if node.reason else None, class_="why"),
         tag("td", class_="acts"),
     )
@@ -228,6 +235,8 @@ def _rates(connections: float | None, moved: float | None) -> tuple[Part, ...]:
 
 def event_list(records: Sequence[Record], key: str = EVENTS) -> Html:
     """Return events, newest first."""
+    if not records:
+        return tag("p", "Nothing has happened yet.", id=key, class_="note")
     return tag("ol", *(event_line(record) for record in reversed(records)), id=key, class_="events")
 
 

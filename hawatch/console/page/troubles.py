@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from hawatch.console.page.deeds import Deed
 from hawatch.control.view import GroupView, NodeView, ServerView, ServiceView, Tone, View, shortened, tone_of
 
-SERVERS_MAX = 8
+SERVERS_MAX = 5
 """Servers of which the trouble is spelled out; the others are counted."""
 TROUBLES_MAX = 30
 NAMES_SHOWN = 3
@@ -122,9 +122,7 @@ def _servers(view: View) -> Iterator[Trouble]:
         names = shortened((service.name for service, _ in places), NAMES_SHOWN)
         kind = "Sorry server" if server.sorry else "Server"
         what = f"{kind} {server.name if len(places) == 1 else address} of {names}: down"
-        advice = (
-            f"Nothing is sent there; it comes back by itself when it is well. See to it: hawatch probe, on {view.node}."
-        )
+        advice = "" if number else "It gets no new connections, and comes back by itself when its probe is well again."
         deed = Deed("ack", service.name, server.name) if len(places) == 1 and not server.sorry else None
         yield Trouble(Tone.WARN, what, reason, advice, min(each.since for _, each in places), service.name, deed)
 

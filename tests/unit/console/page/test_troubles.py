@@ -82,7 +82,7 @@ def test_much_is_counted():
     down = [server(f"192.0.2.{number + 2}", **DOWN) for number in range(100)]
     found = troubles(view(services=[service(server(), *down)]))
     assert len(found) == SERVERS_MAX + 1
-    assert found[-1].what == "92 more servers down"
+    assert found[-1].what == "95 more servers down"
     found = troubles(view(warnings=[f"w{number}" for number in range(100)]))
     assert len(found) == TROUBLES_MAX + 1
     assert found[-1].what == "and 70 more"
