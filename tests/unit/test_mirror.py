@@ -48,7 +48,6 @@ EXCEPTIONS = {
     "hawatch/console/page/render.py": "test_pages",
     "hawatch/console/page/feed.py": "test_pages, and test_app over HTTP",
     "hawatch/console/page/ask.py": "test_app",
-    "hawatch/console/page/server.py": "test_app, over TCP and TLS",
     "hawatch/cli/main.py": "the tests of each command",
 }
 UNDER_WORK = (
