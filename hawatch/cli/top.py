@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import curses
 import locale
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from pathlib import Path
 from hawatch.control import protocol
 from hawatch.control.client import Client, NoAgentError
 from hawatch.control.protocol import Done, Refused
-from hawatch.control.table import Choice, Line, Order, screen, scrolled, whole
+from hawatch.control.table import WORDS_MAX, Choice, Line, Order, screen, scrolled, whole
 from hawatch.control.view import Tone, View, read_view
 from hawatch.errors import HawatchError, PeerError, RefusedError, UsageError
 
@@ -27,6 +28,8 @@ SCROLLS = {curses.KEY_UP: -1, curses.KEY_DOWN: 1, ord("k"): -1, ord("j"): 1, cur
            curses.KEY_NPAGE: 10, curses.KEY_HOME: -100_000, curses.KEY_END: 100_000}  # fmt: skip
 REDRAW = 12
 """Control-L: what else was written on the terminal goes."""
+ESCAPE = 27
+ERASES = (curses.KEY_BACKSPACE, 8, 127)
 EXIT_UNAVAILABLE = 3
 
 
@@ -38,11 +41,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--once", action="store_true", help="print once, whole, and end: for scripts and pipes")
     parser.add_argument("--sort", choices=[str(order) for order in Order], default="service", help="order of servers")
     parser.add_argument("--down", action="store_true", help="only servers that are not up")
+    parser.add_argument("--find", default="", metavar="WORDS", help="only servers with this in a name, state or reason")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Show the site until q, or once."""
-    choice = Choice(order=Order(arguments.sort), troubled=arguments.down)
+    choice = Choice(order=Order(arguments.sort), troubled=arguments.down, words=arguments.find[:WORDS_MAX])
     path = arguments.runtime_dir / "ctl.sock"
     try:
         first = fetch(path)
@@ -55,6 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not sys.stdout.isatty() or not sys.stdin.isatty():
         raise UsageError("this is no terminal; --once prints once")
     locale.setlocale(locale.LC_ALL, "")
+    os.environ.setdefault("ESCDELAY", "50")  # a key of its own here, not only the beginning of one
     with contextlib.suppress(KeyboardInterrupt):
         curses.wrapper(show, path, first, choice)
     return 0
@@ -81,18 +86,22 @@ def show(window: curses.window, path: Path, view: View, choice: Choice) -> None:
     with contextlib.suppress(curses.error):
         curses.curs_set(0)
     colours = dict(make_colours())
-    lost, due = "", time.monotonic() + REFRESH_S
+    lost, due, typing = "", time.monotonic() + REFRESH_S, False
     while True:
-        draw(
-            window, screen(view, choice, (window.getmaxyx()[1], window.getmaxyx()[0]), datetime.now(UTC), lost), colours
-        )
+        rows, columns = window.getmaxyx()
+        draw(window, screen(view, choice, (columns, rows), datetime.now(UTC), lost, typing=typing), colours)
         window.timeout(max(0, int((due - time.monotonic()) * 1000)))
         key = window.getch()
-        if key in (ord("q"), ord("Q"), 27):
-            return
         if key in (REDRAW, curses.KEY_RESIZE):
             window.clear()
-        choice = obey(key, choice, view)
+        if typing:
+            choice, typing = typed(key, choice)
+        elif key in (ord("q"), ord("Q"), ESCAPE):
+            return
+        elif key == ord("/"):
+            typing = True
+        else:
+            choice = obey(key, choice, view)
         if time.monotonic() >= due:
             due = time.monotonic() + REFRESH_S
             try:
@@ -112,11 +121,27 @@ def obey(key: int, choice: Choice, view: View) -> Choice:
     return choice  # none, a resize, or one that means nothing
 
 
+def typed(key: int, choice: Choice) -> tuple[Choice, bool]:
+    """Return the choice after a key of what is looked for, and whether more may come."""
+    words = choice.words
+    if key in (ord("\n"), ord("\r"), curses.KEY_ENTER):
+        return choice, False
+    if key == ESCAPE:
+        return replace(choice, words="", offset=0), False
+    if key in ERASES:
+        words = words[:-1]
+    elif ord(" ") <= key <= ord("~") and len(words) < WORDS_MAX:
+        words += chr(key)
+    return (replace(choice, words=words, offset=0) if words != choice.words else choice), True
+
+
 def make_colours() -> Iterator[tuple[Tone, int]]:
-    """Yield an attribute for each tone, where the terminal has colours."""
+    """Yield an attribute for each tone, where the terminal has colours and nobody minds them."""
     if not curses.has_colors():
         return
     curses.use_default_colors()
+    if os.environ.get("NO_COLOR"):
+        return
     for number, (tone, colour) in enumerate(COLOURS.items(), 1):
         curses.init_pair(number, colour, -1)
         yield tone, curses.color_pair(number)

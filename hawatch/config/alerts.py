@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -158,6 +159,14 @@ class PageUser(Section):
     may: Literal["read", "act"] = Field(default="act", description="whether he may only look, or drain and move too")
 
 
+class Detail(StrEnum):
+    """How far down the metrics go."""
+
+    SERVICE = "service"
+    SERVER = "server"
+    CHECK = "check"
+
+
 class ConsoleConfig(Section):
     """``[console]``: the journal, and where the page and the metrics are to be had."""
 
@@ -168,6 +177,10 @@ class ConsoleConfig(Section):
         default="", description="address and port of the page, /metrics, /livez and /readyz; none: nowhere"
     )
     page: Boolean = Field(default=True, description="serve the page; without it only /metrics, /livez and /readyz")
+    metrics_detail: Detail = Field(
+        default=Detail.SERVER,
+        description="how far down /metrics goes: to services, to servers, or to a latency histogram of each check",
+    )
     anonymous: Boolean = Field(
         default=True, description="on a loopback address anybody may look; false: only who is logged in"
     )

@@ -55,7 +55,8 @@ gauge probe_info | {CHECK} {SERVER} | 1; the servers that a check decides on
 gauge probe_up | {CHECK} | 1: the check's verdict is up; missing until there is one
 counter probe_runs_total | {CHECK} | Runs of the check
 counter probe_failures_total | {CHECK} | Runs that failed, though the verdict may have stayed up
-histogram probe_latency_seconds | {CHECK} | Latency of the runs that succeeded
+histogram probe_latency_seconds | service probe | Latency of the runs that succeeded, of all servers of the service
+histogram check_latency_seconds | {CHECK} | The same of each check, if metrics_detail is check
 
 gauge ipvs_read_timestamp_seconds | | When the kernel's table was last read; all ipvs numbers are of then
 gauge ipvs_read_duration_seconds | | How long that took

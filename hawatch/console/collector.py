@@ -1,24 +1,39 @@
-"""From numbers to metrics: what prometheus-client collects at one moment."""
+"""From numbers to metrics: what there is to tell at one moment, by metric. `exposition` makes it text.
+
+Whatever grows with the site is done in portions: a generator here yields after each, and the page has its turn.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import accumulate
 from typing import Any
-
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from hawatch import __version__
 from hawatch.actions.ipvs_codec import Counts
-from hawatch.agent.measures import LAG_BOUNDS_US, LATENCY_BOUNDS_US, HistogramNow, ProbeCounts, WorkerMeasures
-from hawatch.console.catalogue import CATALOGUE, Kind, Spec
+from hawatch.agent.measures import (
+    LAG_BOUNDS_US,
+    LATENCY_BOUNDS_US,
+    CheckCounts,
+    HistogramNow,
+    ProbeCounts,
+    ServerMeasures,
+    WorkerMeasures,
+)
+from hawatch.config.alerts import Detail
+from hawatch.console.catalogue import CATALOGUE
+from hawatch.console.latencies import Latencies
 from hawatch.console.measures import Measures
 from hawatch.console.processes import Usage
 from hawatch.model import NS_PER_S, Admin, Check, Plan, ServerState
 
 US_PER_S, MS_PER_S = 1_000_000, 1000
-BOUNDS_US = {"core_lag_seconds": LAG_BOUNDS_US, "probe_latency_seconds": LATENCY_BOUNDS_US}
+BOUNDS_US = {
+    "core_lag_seconds": LAG_BOUNDS_US,
+    "probe_latency_seconds": LATENCY_BOUNDS_US,
+    "check_latency_seconds": LATENCY_BOUNDS_US,
+}
+CHECKS_PER_PORTION = 20
 GROUP_STATES = ("owner", "standby", "candidate", "released", "conflict")
 TOTALS = {
     "connections_total": "connections",
@@ -37,6 +52,7 @@ OPEN = {
     "inactive_connections": "inactive",
     "persistent_connections": "persistent",
 }
+SERVER_COUNTS = OPEN | TOTALS
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,73 +79,52 @@ class ConsoleNumbers:
 
 
 class Families:
-    """Values by metric, as they are found; made into what prometheus-client wants one metric at a time.
-
-    Samples of that are fifty times as big as a value here, and a large site has tens of thousands.
-    """
+    """Values by metric, as they are found."""
 
     def __init__(self) -> None:
-        self._values: dict[str, list[tuple[tuple[str, ...], float]]] = {name: [] for name in CATALOGUE}
-        self._histograms: dict[str, list[tuple[tuple[str, ...], HistogramNow]]] = {name: [] for name in BOUNDS_US}
+        self.values: dict[str, dict[tuple[str, ...], float]] = {name: {} for name in CATALOGUE}
+        self.histograms: dict[str, list[tuple[tuple[str, ...], HistogramNow]]] = {name: [] for name in BOUNDS_US}
 
     def add(self, name: str, value: float, *labels: str) -> None:
         """Add a value; name and labels are the catalogue's."""
-        assert name not in self._histograms, name
-        self._values[name].append((labels, value))
+        assert name not in self.histograms, name
+        self.values[name][labels] = value
+
+    def add_counts(self, prefix: str, names: Mapping[str, str], counts: Counts, labels: tuple[str, ...]) -> None:
+        """Add what the kernel counted; `names` has the attribute of each metric."""
+        for name, attribute in names.items():
+            self.values[prefix + name][labels] = getattr(counts, attribute)
 
     def add_histogram(self, name: str, now: HistogramNow, *labels: str) -> None:
         """Add a histogram."""
-        self._histograms[name].append((labels, now))
-
-    def drain(self) -> Iterator[Metric]:
-        """Yield every metric that has a value, in the catalogue's order, and forget it."""
-        for name, spec in CATALOGUE.items():
-            values = self._values.pop(name)
-            if spec.kind is Kind.HISTOGRAM:
-                yield from _histogram(spec, BOUNDS_US[name], self._histograms.pop(name))
-            elif values:
-                kind = GaugeMetricFamily if spec.kind is Kind.GAUGE else CounterMetricFamily
-                family = kind(spec.name, spec.help, labels=spec.labels)
-                for labels, value in values:
-                    assert len(labels) == len(spec.labels), (name, labels)
-                    family.add_metric(labels, float(value))
-                yield family
+        self.histograms[name].append((labels, now))
 
 
-def _histogram(
-    spec: Spec, bounds_us: tuple[int, ...], rows: list[tuple[tuple[str, ...], HistogramNow]]
-) -> Iterator[Metric]:
-    bounds = [repr(bound / US_PER_S) for bound in bounds_us] + ["+Inf"]
-    family = HistogramMetricFamily(spec.name, spec.help, labels=spec.labels)
-    for labels, now in rows:
-        buckets = list(zip(bounds, map(float, accumulate(now.counts)), strict=True))
-        family.add_metric(labels, buckets, now.sum_us / US_PER_S)
-    if rows:
-        yield family
-
-
+@dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One moment, as prometheus-client collects it."""
+    """One moment."""
 
-    def __init__(self, measures: Measures | None, plan: Plan, console: ConsoleNumbers) -> None:
-        self._measures = measures
-        self._plan = plan
-        self._console = console
+    measures: Measures | None
+    plan: Plan
+    latencies: Latencies
+    console: ConsoleNumbers
+    detail: Detail = Detail.SERVER
 
-    def collect(self) -> Iterator[Metric]:
-        """Yield every metric, in the catalogue's order."""
-        families = Families()
-        measures = self._measures
+    def fill(self, families: Families) -> Iterator[None]:
+        """Add everything, and yield after each portion."""
+        measures = self.measures
         families.add("core_up", measures is not None)
-        if measures is not None:
-            assert measures.core is not None
-            _core(families, measures)
-            _services(families, measures)
-            _probes(families, measures, self._plan)
-            _groups(families, measures.core.site)
-            _peers(families, measures.core.site)
-        _console(families, self._console)
-        yield from families.drain()
+        _console(families, self.console)
+        if measures is None:
+            return
+        assert measures.core is not None
+        _core(families, measures)
+        _groups(families, measures.core.site)
+        _peers(families, measures.core.site)
+        yield from _services(families, measures, servers=self.detail is not Detail.SERVICE)
+        yield from _latencies(families, measures, self.plan, self.latencies)
+        if self.detail is not Detail.SERVICE:
+            yield from _probes(families, measures, self.plan, histograms=self.detail is Detail.CHECK)
 
 
 def _core(families: Families, measures: Measures) -> None:
@@ -158,52 +153,70 @@ def _worker(families: Families, worker: WorkerMeasures, counts: list[ProbeCounts
     families.add("worker_discarded_results_total", counts[-1].discarded, worker.name)
 
 
-def _services(families: Families, measures: Measures) -> None:
+def _services(families: Families, measures: Measures, *, servers: bool) -> Iterator[None]:
     for service in measures.services:
-        name, servers = service.name, [server for server in service.servers if not server.sorry]
+        name, real = service.name, [server for server in service.servers if not server.sorry]
         families.add("service_info", 1, name, service.group)
         if service.state in ("up", "down"):
             families.add("service_up", service.state == "up", name)
-        families.add("service_servers", len(servers), name)
-        families.add("service_servers_up", sum(server.state == ServerState.UP for server in servers), name)
+        families.add("service_servers", len(real), name)
+        families.add("service_servers_up", sum(server.state == ServerState.UP for server in real), name)
         if service.counts is not None:
-            _counts(families, "ipvs_service_", TOTALS, service.counts, name)
-        for server in service.servers:
-            which = (name, server.server)
-            if server.state != ServerState.UNKNOWN:
-                families.add("server_up", server.state == ServerState.UP, *which)
-            families.add("server_drained", server.admin == Admin.DRAINED, *which)
-            families.add("server_disabled", server.admin == Admin.DISABLED, *which)
-            families.add("server_weight", server.weight, *which)
-            families.add("server_weight_configured", server.configured, *which)
-            if server.latency_us >= 0:
-                families.add("server_latency_seconds", server.latency_us / US_PER_S, *which)
-            if server.counts is not None:
-                _counts(families, "ipvs_server_", OPEN | TOTALS, server.counts, *which)
+            families.add_counts("ipvs_service_", TOTALS, service.counts, (name,))
+        if servers:
+            for server in service.servers:
+                _server(families, server, name)
+        yield
 
 
-def _counts(families: Families, prefix: str, names: Mapping[str, str], counts: Counts, *labels: str) -> None:
-    for name, attribute in names.items():
-        families.add(prefix + name, getattr(counts, attribute), *labels)
+def _server(families: Families, server: ServerMeasures, service: str) -> None:
+    which = (service, server.server)
+    if server.state != ServerState.UNKNOWN:
+        families.add("server_up", server.state == ServerState.UP, *which)
+    families.add("server_drained", server.admin == Admin.DRAINED, *which)
+    families.add("server_disabled", server.admin == Admin.DISABLED, *which)
+    families.add("server_weight", server.weight, *which)
+    families.add("server_weight_configured", server.configured, *which)
+    if server.latency_us >= 0:
+        families.add("server_latency_seconds", server.latency_us / US_PER_S, *which)
+    if server.counts is not None:
+        families.add_counts("ipvs_server_", SERVER_COUNTS, server.counts, which)
 
 
-def _probes(families: Families, measures: Measures, plan: Plan) -> None:
+def _rows(measures: Measures) -> Iterator[CheckCounts]:
+    return (row for parts in measures.counts.values() for part in parts for row in part.checks)
+
+
+def _latencies(families: Families, measures: Measures, plan: Plan, latencies: Latencies) -> Iterator[None]:
+    latencies.adopt(plan)
+    for number, row in enumerate(_rows(measures)):
+        latencies.take(row)
+        if number % CHECKS_PER_PORTION == 0:
+            yield
+    for labels, now in latencies.by_service():
+        families.add_histogram("probe_latency_seconds", now, *labels)
+
+
+def _probes(families: Families, measures: Measures, plan: Plan, *, histograms: bool) -> Iterator[None]:
     for service in plan.services:
         for server in (*service.servers, *((service.sorry,) if service.sorry else ())):
             for check in server.checks:
                 labels = _check_labels(plan.checks[check])
                 families.add("probe_info", 1, *labels, service.name, str(server.destination.key))
-    for parts in measures.counts.values():
-        for row in (row for part in parts for row in part.checks):
-            found = plan.checks.get(row.check)
-            if found is None:
-                continue  # of the configuration before this one
-            labels = _check_labels(found)
-            if row.up >= 0:
-                families.add("probe_up", row.up, *labels)
-            families.add("probe_runs_total", row.runs, *labels)
-            families.add("probe_failures_total", row.failures, *labels)
-            families.add_histogram("probe_latency_seconds", row.latency, *labels)
+        yield
+    for number, row in enumerate(_rows(measures)):
+        found = plan.checks.get(row.check)
+        if found is None:
+            continue  # of the configuration before this one
+        labels = _check_labels(found)
+        if row.up >= 0:
+            families.add("probe_up", row.up, *labels)
+        families.add("probe_runs_total", row.runs, *labels)
+        families.add("probe_failures_total", row.failures, *labels)
+        if histograms:
+            families.add_histogram("check_latency_seconds", row.latency, *labels)
+        if number % CHECKS_PER_PORTION == 0:
+            yield
 
 
 def _check_labels(check: Check) -> tuple[str, str, str]:

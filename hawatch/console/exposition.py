@@ -1,4 +1,4 @@
-"""One answer to /metrics: ask, gather what the console knows, and make the text in a thread."""
+"""One answer to /metrics: ask, gather what the console knows, and make the text in portions."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import contextlib
 import os
 import sqlite3
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 import trio
-from prometheus_client import CollectorRegistry, generate_latest
 
 from hawatch.agent.child import CONSOLE
 from hawatch.agent.settings import Settings
-from hawatch.console.collector import ConsoleNumbers, Snapshot
+from hawatch.console.collector import ConsoleNumbers, Families, Snapshot
 from hawatch.console.delivery import Delivery
 from hawatch.console.measures import MeasureKeeper, Measures
 from hawatch.console.processes import Usage, usage
 from hawatch.console.shelf import Shelf
-from hawatch.model import Plan
+from hawatch.console.text_format import text
 
 KEEPER = "keeper"
 
@@ -46,14 +46,24 @@ async def exposition(console: Measured) -> bytes:
     gather_s = trio.current_time() - began_s
     console.scrapes += 1
     numbers = await _numbers(console, measures, gather_s)
-    return await trio.to_thread.run_sync(render, measures, console.settings.plan, numbers)
+    settings = console.settings
+    snapshot = Snapshot(
+        measures, settings.plan, console.measures.latencies, numbers, settings.config.console.metrics_detail
+    )
+    made = []
+    for portion in portions(snapshot):
+        made.append(portion)
+        await trio.lowlevel.checkpoint()
+    return b"".join(made)
 
 
-def render(measures: Measures | None, plan: Plan, numbers: ConsoleNumbers) -> bytes:
-    """Return the text."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(Snapshot(measures, plan, numbers))
-    return bytes(generate_latest(registry))
+def portions(snapshot: Snapshot) -> Iterator[bytes]:
+    """Yield the text in parts, none of which takes long to make; some are empty."""
+    families = Families()
+    for _ in snapshot.fill(families):
+        yield b""
+    for portion in text(families):
+        yield portion.encode()
 
 
 async def _numbers(console: Measured, measures: Measures | None, gather_s: float) -> ConsoleNumbers:

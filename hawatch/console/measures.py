@@ -20,6 +20,7 @@ from hawatch.agent.measures import (
     WorkerCounted,
 )
 from hawatch.agent.messages import ConsoleMessage
+from hawatch.console.latencies import Latencies
 
 SHARED_S = 1.0
 """Numbers so new are not asked for again."""
@@ -57,6 +58,7 @@ class MeasureKeeper:
     """Asks the core, and keeps the answer for those who want it."""
 
     def __init__(self, send: Callable[[ConsoleMessage], None], linked: Callable[[], bool]) -> None:
+        self.latencies = Latencies()
         self._send = send
         self._linked = linked
         self._number = 0

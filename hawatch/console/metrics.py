@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
-
 from hawatch.console import exposition
+from hawatch.console.text_format import CONTENT_TYPE
 
 
 class Measured(exposition.Measured, Protocol):
@@ -18,7 +17,7 @@ class Measured(exposition.Measured, Protocol):
 async def answer(console: Measured, path: str) -> tuple[int, str, bytes]:
     """Return status, content type and body for a path."""
     if path == "/metrics":
-        return 200, CONTENT_TYPE_LATEST, await exposition.exposition(console)
+        return 200, CONTENT_TYPE, await exposition.exposition(console)
     if path == "/livez":
         return 200, "text/plain", b"ok\n"
     if path == "/readyz":

@@ -21,7 +21,11 @@ class Order(StrEnum):
 
 
 WORST_FIRST = {"down": 0, "unknown": 1, "draining": 2, "disabled": 3, "up": 4}
-NARROW, NORMAL = 60, 80
+IDLE_STATES = ("down", "disabled", "unknown")
+"""Of these the reason matters, not the load."""
+FIXED = 5
+"""Columns that every server has, before load or reason."""
+WORDS_MAX = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,8 @@ class Choice:
     troubled: bool = False
     """Only what is not up."""
     offset: int = 0
+    words: str = ""
+    """Only servers with this in the name of the service, their own, their state or reason."""
 
     def turned(self) -> Choice:
         """Return the choice with the next order."""
@@ -75,7 +81,8 @@ def chosen(view: View, choice: Choice) -> list[tuple[ServiceView, ServerView]]:
         (service, server)
         for service in view.services
         for server in service.servers
-        if not choice.troubled or (server.state != "up" and not server.sorry)
+        if (not choice.troubled or (server.state != "up" and not server.sorry))
+        and _fits(service, server, choice.words.casefold())
     ]
     match choice.order:
         case Order.STATE:
@@ -89,18 +96,28 @@ def chosen(view: View, choice: Choice) -> list[tuple[ServiceView, ServerView]]:
     return found
 
 
+def _fits(service: ServiceView, server: ServerView, words: str) -> bool:
+    return not words or any(
+        words in text.casefold() for text in (service.name, server.name, server.state, server.reason)
+    )
+
+
 def server_lines(view: View, choice: Choice, now: datetime) -> list[Line]:
     """Return the servers as a table, with a line for each service where they are sorted by service."""
     pairs = chosen(view, choice)
     rows = [_row(service, server, now, grouped=choice.order is Order.SERVICE) for service, server in pairs]
-    widths = [max((len(row[column]) for row in rows), default=0) for column in range(len(rows[0]))] if rows else []
+    length = max(map(len, rows), default=0)
+    widths = [
+        max((len(row[column]) for row in rows if len(row) > max(column, FIXED + 1) or column < FIXED), default=0)
+        for column in range(length)
+    ]
     lines: list[Line] = []
     last = None
     for (service, server), row in zip(pairs, rows, strict=True):
         if choice.order is Order.SERVICE and service is not last:
             lines.append(_service(service))
         last = service
-        cells = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True) if width)
+        cells = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False) if width or cell)
         lines.append(Line(f"  {cells}".rstrip(), tone_of(server.state)))
     return lines
 
@@ -115,22 +132,30 @@ def _service(service: ServiceView) -> Line:
 
 
 def _row(service: ServiceView, server: ServerView, now: datetime, *, grouped: bool) -> Sequence[str]:
-    moved = [value for value in (server.bytes_in_per_s, server.bytes_out_per_s) if value is not None]
-    return (
+    fixed = (
         "" if grouped else service.name,
         server.name,
         server.state + (" (sorry)" if server.sorry else ""),
+        age(server.since, now) if server.since else "",
         f"w {server.weight_text}",
+    )
+    assert len(fixed) == FIXED
+    if server.state in IDLE_STATES and server.reason:
+        return (*fixed, server.reason)
+    moved = [value for value in (server.bytes_in_per_s, server.bytes_out_per_s) if value is not None]
+    return (
+        *fixed,
         "" if server.active is None else f"{number_text(server.active)} conn.",
         "" if server.connections_per_s is None else f"{number_text(server.connections_per_s)}/s",
         f"{number_text(sum(moved))}B/s" if moved else "",
         "" if server.latency_ms is None else f"{server.latency_ms:.1f} ms",
-        age(server.since, now) if server.since else "",
         server.reason,
     )
 
 
-def screen(view: View, choice: Choice, size: tuple[int, int], now: datetime, lost: str = "") -> list[Line]:
+def screen(
+    view: View, choice: Choice, size: tuple[int, int], now: datetime, lost: str = "", *, typing: bool = False
+) -> list[Line]:
     """Return exactly as many lines as the screen has, none longer than it is wide."""
     columns, rows = size
     head = head_lines(view, lost)[: max(1, rows // 2)]
@@ -140,8 +165,13 @@ def screen(view: View, choice: Choice, size: tuple[int, int], now: datetime, los
     shown = body[offset : offset + room]
     below = len(body) - offset - len(shown)
     what = "only what is not up" if choice.troubled else "all servers"
+    what += f' with "{choice.words}"' if choice.words else ""
     title = f"{what}, by {choice.order}" + (f", line {offset + 1} of {len(body)}" if below or offset else "")
-    keys = "q quit  arrows scroll  s sort  d only what is not up"
+    keys = "q quit  arrows scroll  s sort  d only what is not up  / find"
+    if typing:
+        keys = f"find: {choice.words}_   Enter: done, Escape: all"
+    elif not body:
+        shown = [Line("  no server is like that" if choice.words or choice.troubled else "  no server")][:room]
     lines = [*head, Line(f"-- {title} ".ljust(columns, "-")), *shown]
     lines = lines[: rows - 1]
     lines += [Line("")] * (rows - 1 - len(lines)) + [Line(keys)]

@@ -89,16 +89,16 @@ def fill(feed: Feed, now_ns: int) -> None:
     import msgspec
 
     for ago_s in range(DAY_S, 0, -30):
-        hour = (now_ns / 1e9 - ago_s) / DAY_S * 2 * math.pi
+        day = ago_s / DAY_S * 2 * math.pi  # the pictures are taken at the busiest time
         ripple = 0.08 * math.sin(ago_s / 47.0) + 0.05 * math.sin(ago_s / 11.0)
-        view = read_view(msgspec.json.encode(site(0.6 - 0.35 * math.cos(hour) + ripple)))
+        view = read_view(msgspec.json.encode(site(0.6 + 0.3 * math.cos(day) + ripple)))
         assert view is not None
         feed.history.note(measured(view), now_ns - ago_s * 10**9)
 
 
 async def shoot(tab: Tab, url: str, directory: Path) -> None:
     """Log in and take the pictures."""
-    await tab.size(1120, 800)
+    await tab.size(1120, 1080)
     await tab.go(f"{url}/login")
     await tab.js("document.querySelector('input[name=token]').focus()")
     await tab.type(TOKEN)
@@ -107,7 +107,7 @@ async def shoot(tab: Tab, url: str, directory: Path) -> None:
     await tab.picture(directory / "page.png")
     await tab.js("document.querySelector('button[value^=\"disable http\"]').click()")
     await tab.wait("document.getElementById('dialog').open")
-    await tab.size(1120, 560)
+    await tab.size(1120, 600)
     await tab.picture(directory / "page-confirm.png")
     await tab.scheme("dark")
     await tab.size(390, 800, mobile=True)

@@ -6,7 +6,7 @@ import contextlib
 import json
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any, Final
@@ -40,8 +40,13 @@ HOLD_S = 15.0
 """A browser waits for changes so long before it asks again."""
 HELD_MAX = 64
 """Browsers that wait at once; one more is told to come back later."""
+PAUSE_S, PAUSE_MAX_S = 0.02, 1.0
+"""A browser asks again after so long for each that waits, so that fifty cost not much more than a few."""
+TURNED_AWAY_S = 5.0
 READY_S = 3.0
 """A page waits so long for the core's first status."""
+AGAIN_S = 5
+"""A browser tries again after so long when there was no status."""
 EVENTS_PAGE = 200
 COOKIE: Final = "hawatch"
 SAFE_HEADERS: Final = {
@@ -239,37 +244,43 @@ class Site:
     async def _live(self, request: Request, place: Place) -> Response:
         if not await self._ready():
             note = pages.outcome("The core does not answer", ["This page shows the site when it does."], done=False)
-            return _html(self._frame(request).page("no answer", note), 503)
+            return _html(replace(self._frame(request), again_s=AGAIN_S).page("no answer", note), 503)
         assert self.feed.view is not None
         painter, frame = self._painter(request), self._frame(request, place.path)
         if not place.service:
-            return _html(frame.page("overview", painter.first(place)))
+            return _html(frame.page("overview", await painter.first(place)))
         if self.feed.view.service(place.service) is None:
             return self._sorry(request, f"there is no service {place.service}", 404)
-        return _html(frame.page(place.service, painter.service(place)))
+        return _html(frame.page(place.service, await painter.service(place)))
 
     async def _changes(self, request: Request) -> Response:
         """Answer with what changed since a version, as soon as something has."""
-        place = read_place(request.query_params.get("page", ""))
+        place, stamp = read_place(request.query_params.get("page", "")), request.query_params.get("since", "")
         self.feed.look()
-        painter, found = self._painter(request), None
         held = self.held < HELD_MAX
         self.held += 1
         try:
-            with trio.move_on_after(HOLD_S if held else 0.01):
-                while True:
-                    since = self.feed.board.since(request.query_params.get("since", ""))
-                    found = painter.changes(place, since) if since is not None else None
-                    if found is None or found:
-                        break
-                    await self.feed.wait_change()
+            found, version = await self._wait_changes(request, place, stamp, HOLD_S if held else 0.01)
         finally:
             self.held -= 1
-        answer_: dict[str, object] = {"version": self.feed.board.stamp}
-        answer_ |= {"reload": True} if found is None else {"parts": found}
-        if not held:
-            answer_["wait"] = 5
-        return Response(json.dumps(answer_), media_type="application/json")
+        wait_s = min(PAUSE_MAX_S, PAUSE_S * (self.held + 1)) if held else TURNED_AWAY_S
+        body = {"version": version, "wait": wait_s} | ({"reload": True} if found is None else {"parts": found})
+        return Response(json.dumps(body), media_type="application/json")
+
+    async def _wait_changes(
+        self, request: Request, place: Place, stamp: str, limit_s: float
+    ) -> tuple[dict[str, str] | None, str]:
+        """Return what changed, nothing if nothing has in time, and the version that it is of."""
+        deadline = trio.current_time() + limit_s
+        while True:
+            painter = self._painter(request)
+            found = await painter.changes(place, stamp)
+            with trio.move_on_at(deadline):
+                if found == {} and self.feed.board.stamp == painter.stamp:
+                    await self.feed.wait_change()
+                    continue
+            if found != {} or trio.current_time() >= deadline:
+                return found, painter.stamp
 
     async def _events(self, request: Request) -> Response:
         wanted = {key: value for key, value in request.query_params.items() if value and len(value) <= 100}

@@ -40,8 +40,27 @@ class Board(Generic[T]):
             self.version = new
         return changed
 
+    def patch(self, pieces: Mapping[str, T]) -> bool:
+        """Show some pieces in place of what they were, and leave the others; tell whether anything changed."""
+        new = self.version + 1
+        changed = {
+            key: (new, piece)
+            for key, piece in pieces.items()
+            if (known := self._pieces.get(key)) is not None and known[1] != piece
+        }
+        if changed:
+            self._pieces = self._pieces | changed
+            self.version = new
+        return bool(changed)
+
+    def copy(self) -> Board[T]:
+        """Return the board as it is now, which nobody changes."""
+        made: Board[T] = Board(self.birth)
+        made.version, made._pieces = self.version, self._pieces
+        return made
+
     def get(self, key: str) -> T | None:
-        """Return a piece."""
+        """Return a piece. The same object as long as it has not changed."""
         found = self._pieces.get(key)
         return found[1] if found is not None else None
 

@@ -1,4 +1,8 @@
-"""What the page shows, kept fresh: asks the core as often as somebody looks, and seldom when nobody does."""
+"""What the page shows, kept fresh: asks the core as often as somebody looks, and seldom when nobody does.
+
+An event is shown as soon as the journal has it; what came of it needs a look at the core, which is taken at once, too.
+Only in a storm do looks wait for each other: a look at a large site is work for the core.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ from hawatch.console.journal import Filter, select
 from hawatch.console.page.board import Board
 from hawatch.console.page.graph_store import GraphStore
 from hawatch.console.page.graphs import HOUR, Curve, History, Span, curve
-from hawatch.console.page.pieces import Piece, make_pieces
+from hawatch.console.page.pieces import Piece, event_pieces, make_pieces
 from hawatch.console.policy import Policy
 from hawatch.console.shelf import Shelf
 from hawatch.control.view import View, read_view
@@ -30,8 +34,12 @@ EVENTS_KEPT = 500
 LOOKED_S = 20.0
 """Somebody looks, if he asked within so long."""
 FRESH_S = 1.0
-"""The core is asked so often while somebody looks; at once when something happens, but no oftener than GAP_S."""
+"""The core is asked so often while somebody looks; at once when something happens."""
 GAP_S = 0.2
+"""In the long run no oftener than that, whatever happens; after a quiet time so many looks may follow each other."""
+LOOKS_MAX = 4
+EVENTS_GAP_S = 0.05
+"""Events of so long are shown together."""
 SAMPLE_S = 15.0
 """Otherwise so often, for the graphs."""
 CURVES_MAX = 5000
@@ -54,6 +62,20 @@ class Shown(metrics.Measured, Protocol):
         """Have the core tell of something that happened here."""
 
 
+class Pace:
+    """Lets something happen so often in the long run, and a few times at once after a rest. Pure."""
+
+    def __init__(self, every_s: float, most: int) -> None:
+        self._every_s, self._most = every_s, most
+        self._spent_until = -math.inf
+
+    def wait_s(self, now_s: float) -> float:
+        """Return how long the next one has to wait; it is taken as having happened then."""
+        wait_s = max(0.0, self._spent_until - self._every_s * (self._most - 1) - now_s)
+        self._spent_until = max(self._spent_until, now_s) + self._every_s
+        return wait_s
+
+
 class Feed:
     """The pieces of the page, their versions, and the history of numbers."""
 
@@ -68,8 +90,9 @@ class Feed:
         self._sample = 0
         self._sampled_at = -math.inf
         self._looked_at = -math.inf
-        self._published_at = -math.inf
+        self._pace = Pace(GAP_S, LOOKS_MAX)
         self._news = trio.Event()
+        self._events_news = trio.Event()
         self._changed = trio.Event()
         self._curves: dict[tuple[str, Span, int, int], Curve] = {}
         self._store = GraphStore(console.settings.places.state_dir / "graphs.db")
@@ -78,8 +101,7 @@ class Feed:
         """Take in events that the journal has."""
         self.events.extend(records)
         self._news.set()
-        if self.view is not None and trio.current_time() - self._published_at > GAP_S:
-            self._publish(self.view)  # what happened is told at once; what came of it needs a status
+        self._events_news.set()
 
     def look(self) -> None:
         """Somebody looks: be fresh for a while."""
@@ -94,15 +116,25 @@ class Feed:
     async def run(self) -> None:
         """Keep the board, for ever."""
         await self._load()
-        while True:
-            await self._refresh()
-            await trio.sleep(GAP_S)
-            with trio.move_on_after(self._pause_s()):
-                await self._news.wait()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tell_events)
+            while True:
+                await self._refresh()
+                with trio.move_on_after(self._pause_s()):
+                    await self._news.wait()
+                await trio.sleep(self._pace.wait_s(trio.current_time()))
 
     def _pause_s(self) -> float:
-        looked = trio.current_time() - self._looked_at < LOOKED_S
-        return (FRESH_S if looked else SAMPLE_S) - GAP_S
+        return FRESH_S if trio.current_time() - self._looked_at < LOOKED_S else SAMPLE_S
+
+    async def _tell_events(self) -> None:
+        """Show events without a look at the core."""
+        while True:
+            await self._events_news.wait()
+            self._events_news = trio.Event()
+            if self.board.patch(event_pieces(list(self.events))):
+                self._tell_change()
+            await trio.sleep(EVENTS_GAP_S)
 
     async def _load(self) -> None:
         """Remember what an earlier console knew."""
@@ -127,10 +159,12 @@ class Feed:
         self._publish(view)
 
     def _publish(self, view: View) -> None:
-        self._published_at = trio.current_time()
         if self.board.put(make_pieces(view, list(self.events), self._sample, self._stale)):
-            self._changed.set()
-            self._changed = trio.Event()
+            self._tell_change()
+
+    def _tell_change(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
 
     async def _measure(self, view: View) -> None:
         if trio.current_time() - self._sampled_at < SAMPLE_S - FRESH_S / 2:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+import trio
+
 from hawatch.agent.events import Record
 from hawatch.console.page import render
 from hawatch.console.page.feed import Feed, now_text
@@ -15,6 +17,8 @@ from hawatch.console.page.html import Html, Part, join, tag
 from hawatch.console.page.pieces import (
     EVENTS,
     HEAD,
+    NODES,
+    NOW,
     OWNERSHIP,
     SERVICES,
     WORKERS,
@@ -27,14 +31,19 @@ from hawatch.console.page.pieces import (
     graph_id,
     row_id,
     shown_id,
+    shows_all,
 )
+from hawatch.console.page.troubles import Trouble
 from hawatch.control.view import WorkerView
 
 COLUMNS = ("service, server", "state", "why", "weight", "connections", "rate", "latency", "last hour")
+NUMBERS = ("weight", "connections", "rate", "latency")
 CHARTS = (
     ("active", "connections"), ("connections", "new connections/s"), ("in", "bytes/s in"), ("out", "bytes/s out"),
     ("latency", "latency in ms"), ("up", "servers up"),
 )  # fmt: skip
+PARTS_PER_TURN = 10
+"""Elements that are made before others have their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +74,27 @@ class Place:
 
 
 class Painter:
-    """Makes HTML of the feed for one who may act, or not."""
+    """Makes HTML of the feed, as it is when this is made, for one who may act, or not.
+
+    Others have their turn between the parts of a long page.
+    """
 
     def __init__(self, feed: Feed, *, act: bool) -> None:
         self._feed = feed
+        self._board = feed.board.copy()
+        self._view = feed.view
         self._act = act
+
+    @property
+    def stamp(self) -> str:
+        """Which version it shows."""
+        return self._board.stamp
 
     # --- elements --------------------------------------------------------------------------------------------
 
     def entries(self, place: Place) -> Iterator[Entry]:
         """Yield every element of a page that changes by itself; a block before what is in it."""
-        node = self._feed.view.node if self._feed.view else ""
+        node = self._view.node if self._view else ""
         yield Entry(HEAD, HEAD, lambda: render.head(cast("Head", self._piece(HEAD)), node))
         if place.service:
             yield from self._block(place.service, every_id(place.service), graphs=True)
@@ -85,6 +104,8 @@ class Painter:
             yield Entry(key, key, lambda: self._events(key))
             return
         yield Entry(OWNERSHIP, OWNERSHIP, self._ownership)
+        yield Entry(NOW, NOW, lambda: render.now(cast("tuple[Trouble, ...]", self._piece(NOW) or ()), act=self._act))
+        yield Entry(NODES, OWNERSHIP, self._nodes)
         for name in cast("tuple[str, ...]", self._piece(SERVICES) or ()):
             yield from self._block(name, every_id(name) if place.every else shown_id(name), graphs=False)
         yield Entry(EVENTS, EVENTS, lambda: self._events(EVENTS))
@@ -103,10 +124,13 @@ class Painter:
                 yield Entry(graph_id(key), graph_id(key), lambda key=key: self._server_spark(key), block)  # type: ignore[misc]
 
     def _piece(self, key: str) -> object:
-        return self._feed.board.get(key)
+        return self._board.get(key)
 
     def _ownership(self) -> Html:
         return render.ownership(cast("Ownership", self._piece(OWNERSHIP)), act=self._act)
+
+    def _nodes(self) -> Html:
+        return render.nodes(cast("Ownership", self._piece(OWNERSHIP)), act=self._act)
 
     def _events(self, key: str) -> Html:
         return render.event_list(cast("tuple[Record, ...]", self._piece(key) or ()), key)
@@ -146,10 +170,13 @@ class Painter:
 
     # --- what changed ----------------------------------------------------------------------------------------
 
-    def changes(self, place: Place, since: int) -> dict[str, str] | None:
-        """Return the elements that changed since a version; None when the page is another one now."""
-        board = self._feed.board
-        if board.newer((SERVICES,), since) or (place.service and board.get(every_id(place.service)) is None):
+    async def changes(self, place: Place, stamp: str) -> dict[str, str] | None:
+        """Return the elements that changed since the version of a stamp; None when the page is another one now."""
+        board = self._board
+        since = board.since(stamp)
+        if since is None or board.newer((SERVICES,), since):
+            return None
+        if place.service and board.get(every_id(place.service)) is None:
             return None
         entries = list(self.entries(place))
         newer = set(board.newer({entry.key for entry in entries}, since))
@@ -157,34 +184,42 @@ class Painter:
         for entry in entries:
             if entry.key in newer and entry.block not in found:
                 found[entry.id] = entry.render()
+                await _give_way(len(found))
         return found
 
     # --- main parts ------------------------------------------------------------------------------------------
 
-    def first(self, place: Place) -> Html:
+    async def first(self, place: Place) -> Html:
         """Return the main part of the first page."""
         made = {entry.id: entry for entry in self.entries(place) if not entry.block}
-        blocks = [entry.render() for entry in made.values() if entry.id.startswith(("shown:", "every:"))]
+        blocks = []
+        for entry in made.values():
+            if entry.id.startswith(("shown:", "every:")):
+                blocks.append(entry.render())
+                await _give_way(len(blocks))
         other = tag("a", "Show every server", href="/?servers=all") if not place.every else tag(
             "a", "Show only what is not up", href="/")  # fmt: skip
-        view = self._feed.view
-        large = view is not None and sum(len(service.servers) for service in view.services) > 0
-        parts: list[Part] = [made[HEAD].render(), made[OWNERSHIP].render()]
+        cut = self._view is not None and not shows_all(self._view)
+        parts: list[Part] = [made[key].render() for key in (HEAD, OWNERSHIP, NOW, NODES)]
         if blocks:
             parts.append(self._services(blocks, "Services"))
-            parts.append(tag("p", other) if large else None)
+            parts.append(tag("p", other) if cut else None)
+        else:
+            parts.append(tag("p", "There is no service: this director looks after addresses alone.", class_="note"))
         parts += [
             tag("h2", "Events"), made[EVENTS].render(), tag("p", tag("a", "All events", href="/events")),
             tag("h2", "Processes"), made[WORKERS].render(),
         ]  # fmt: skip
         return join(*parts)
 
-    def service(self, place: Place) -> Html:
+    async def service(self, place: Place) -> Html:
         """Return the main part of a service's page."""
         made = {entry.id: entry for entry in self.entries(place) if not entry.block}
+        block = made[every_id(place.service)].render()
+        await trio.lowlevel.checkpoint()
         return join(
             made[HEAD].render(),
-            self._services([made[every_id(place.service)].render()], f"Service {place.service}"),
+            self._services([block], f"Service {place.service}"),
             made["charts"].render(),
             tag("h2", "Events"),
             made[events_id(place.service)].render(),
@@ -192,8 +227,16 @@ class Painter:
 
     def _services(self, blocks: Sequence[Html], title: str) -> Html:
         names = (*COLUMNS, "") if self._act else COLUMNS
-        cells = [tag("th", name, scope="col") if name else tag("td") for name in names]
+        cells = [
+            tag("th", name, scope="col", class_="number" if name in NUMBERS else None) if name else tag("td")
+            for name in names
+        ]
         return tag("table", tag("caption", title), tag("thead", tag("tr", *cells)), *blocks, class_="services")
+
+
+async def _give_way(count: int) -> None:
+    if count % PARTS_PER_TURN == 0:
+        await trio.lowlevel.checkpoint()
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,17 +254,24 @@ class Frame:
     script: str
     live: str = ""
     """The page that the script keeps fresh; "": none."""
+    again_s: int = 0
+    """A browser loads it anew after so long; 0: when it is told to."""
 
     def page(self, title: str, main: Html) -> bytes:
         """Return a whole page."""
-        head = render.page_head(f"{title} - {self.node}", self.style, self.script)
+        head = render.page_head(f"{title} - {self.node}", self.style, self.script, self.again_s)
         links: list[Part] = [tag("a", "Overview", href="/"), tag("a", "Events", href="/events"), self._who()]
         body = tag(
             "body",
             tag("a", "Skip to the content", href="#main", class_="skip"),
-            tag("header", tag("h1", self.node, tag("small", f"cluster {self.cluster}")), tag("nav", *links)),
+            tag(
+                "header",
+                tag("h1", self.node, tag("small", f"cluster {self.cluster}")),
+                tag("p", f"as of {now_text()}", id="live"),
+                tag("nav", *links, aria_label="Pages"),
+            ),
             tag("main", main, id="main", tabindex="-1", data_live=self.live or None, data_version=self.version or None),
-            tag("footer", tag("p", f"as of {now_text()}", id="live"), tag("p", id="said", role="status")),
+            tag("p", id="said", role="status"),
             tag("form", id="act", method="get", action="/act"),
             tag("dialog", id="dialog", aria_labelledby="dialog-title"),
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from hawatch.agent.events import Record
+from hawatch.console.page.troubles import troubles
 from hawatch.control.view import ServerView, ServiceView, Tone, View, quorum_sentence, summary
 
 EVENTS_SHOWN = 30
@@ -19,13 +20,12 @@ TROUBLED_SHOWN_MAX = 10
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The whole in one line, and what to look at first."""
+    """The whole in one line."""
 
     tone: Tone
     sentence: str
     quorum: str
     quorum_held: bool
-    warnings: tuple[str, ...]
     stale: str
     """Since when the core has not answered; "" when it does."""
 
@@ -62,7 +62,9 @@ class Ownership:
 
 Piece = Head | Row | ServerRow | Ownership | tuple[object, ...] | int
 
-HEAD, OWNERSHIP, SERVICES, EVENTS, WORKERS = "head", "ownership", "services", "events", "workers"
+HEAD, NOW, OWNERSHIP, SERVICES, EVENTS, WORKERS = "head", "now", "ownership", "services", "events", "workers"
+NODES = "nodes"
+"""An element that is made of the same piece as `OWNERSHIP`."""
 
 
 def row_id(service: str) -> str:
@@ -98,12 +100,14 @@ def events_id(service: str) -> str:
 def make_pieces(view: View, events: Sequence[Record], sample: int, stale: str) -> dict[str, Piece]:
     """Return every piece of the site; `sample` is the number of the last row of the graphs."""
     found: dict[str, Piece] = {HEAD: make_head(view, stale), EVENTS: tuple(events[-EVENTS_SHOWN:])}
+    found[NOW] = troubles(view)
     found[OWNERSHIP] = Ownership(
         View(view.cluster, view.node, groups=view.groups, directors=view.directors, witnesses=view.witnesses)
     )
     found[SERVICES] = tuple(service.name for service in view.services)
     found[WORKERS] = view.workers
     full = shows_all(view)
+    by_service = sort_events(events)
     for service in view.services:
         row = row_id(service.name)
         found[row] = make_row(service)
@@ -115,18 +119,32 @@ def make_pieces(view: View, events: Sequence[Record], sample: int, stale: str) -
             found[key] = ServerRow(service.name, server)
             found[graph_id(key)] = sample
         found[every_id(service.name)] = tuple(ids)
-        found[shown_id(service.name)] = tuple(ids) if full else tuple(troubled(service))
-        mine = [record for record in events if record.service == service.name]
-        found[events_id(service.name)] = tuple(mine[-EVENTS_SHOWN:])
+        found[shown_id(service.name)] = tuple(ids) if full else tuple(not_up(service))
+        found[events_id(service.name)] = by_service.get(service.name, ())
     return found
+
+
+def sort_events(events: Sequence[Record]) -> dict[str, tuple[Record, ...]]:
+    """Return the last events of each service that has some."""
+    found: dict[str, list[Record]] = {}
+    for record in events:
+        if record.service:
+            found.setdefault(record.service, []).append(record)
+    return {service: tuple(mine[-EVENTS_SHOWN:]) for service, mine in found.items()}
+
+
+def event_pieces(events: Sequence[Record]) -> dict[str, Piece]:
+    """Return the pieces that are made of events alone."""
+    found: dict[str, Piece] = {events_id(service): mine for service, mine in sort_events(events).items()}
+    return {EVENTS: tuple(events[-EVENTS_SHOWN:]), **found}
 
 
 def make_head(view: View, stale: str) -> Head:
     """Return the whole in one line."""
     tone, sentence = summary(view)
-    return Head(
-        Tone.BAD if stale else tone, sentence, quorum_sentence(view.quorum), view.quorum.held, view.warnings, stale
-    )
+    if stale:
+        tone, sentence = Tone.BAD, f"The core does not answer; before that: {sentence}"
+    return Head(tone, sentence, quorum_sentence(view.quorum), view.quorum.held, stale)
 
 
 def make_row(service: ServiceView) -> Row:
@@ -148,7 +166,7 @@ def shows_all(view: View) -> bool:
     return sum(len(service.servers) for service in view.services) <= ALL_SHOWN_MAX
 
 
-def troubled(service: ServiceView) -> Iterable[str]:
+def not_up(service: ServiceView) -> Iterable[str]:
     """Return the ids of the servers that are worth a line on a long page."""
     found = [server_id(service.name, server.name) for server in service.real if server.state != "up"]
     return found[:TROUBLED_SHOWN_MAX]

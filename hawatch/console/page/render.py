@@ -11,6 +11,8 @@ from hawatch.console.page.html import Html, Part, join, tag
 from hawatch.console.page.pieces import (
     EVENTS,
     HEAD,
+    NODES,
+    NOW,
     OWNERSHIP,
     WORKERS,
     Head,
@@ -21,6 +23,7 @@ from hawatch.console.page.pieces import (
     row_id,
     server_id,
 )
+from hawatch.console.page.troubles import Trouble
 from hawatch.control.view import (
     EVENT_TONES,
     GroupView,
@@ -29,6 +32,7 @@ from hawatch.control.view import (
     View,
     WorkerView,
     number_text,
+    shortened,
     tone_of,
 )
 
@@ -55,30 +59,54 @@ def button(deed: Deed) -> Html:
 
 
 def head(piece: Head, node: str) -> Html:
-    """Return the whole in one line, quorum and warnings."""
-    lines: list[Part] = [tag("p", piece.sentence, class_=f"summary {piece.tone}")]
+    """Return the whole in one line, and the quorum."""
+    sentence = piece.sentence[:1].upper() + piece.sentence[1:]
+    lines: list[Part] = [tag("p", sentence, class_=f"summary {piece.tone}")]
     if piece.stale:
-        lines.append(tag("p", f"The core has not answered since {piece.stale}; what you see is from then.",
-                         class_="note bad"))  # fmt: skip
+        since = tag("time", piece.stale, datetime=piece.stale)
+        then = "; what you see is from then. On this director: systemctl status hawatch"
+        lines.append(tag("p", "The core has not answered since ", since, then, class_="note bad"))
     lines.append(tag("p", piece.quorum, class_="note" if piece.quorum_held else "note bad"))
-    lines += [tag("p", warning, class_="note warn") for warning in piece.warnings]
-    return tag("div", *lines, id=HEAD, data_title=f"{node}: {piece.sentence}")
+    return tag("div", *lines, id=HEAD, data_title=f"{node}: {sentence}", data_tone=piece.tone)
+
+
+def now(found: Sequence[Trouble], *, act: bool) -> Html:
+    """Return what is wrong now, and what to do about it; nothing on a good day."""
+    items = [_trouble(trouble, act=act) for trouble in found]
+    parts = [tag("h2", "To see to"), tag("ul", *items, class_="troubles")] if items else []
+    return tag("section", *parts, id=NOW)
+
+
+def _trouble(trouble: Trouble, *, act: bool) -> Html:
+    what = tag("a", trouble.what, href=f"/service/{trouble.link}") if trouble.link else trouble.what
+    return tag(
+        "li",
+        tag("div",
+            tag("b", what), " ", tag("span", trouble.why, class_="reason") if trouble.why else None,
+            " ", instant(trouble.since) if trouble.since else None,
+            tag("small", trouble.advice) if trouble.advice else None, class_="words"),
+        tag("div", button(trouble.deed), class_="acts") if act and trouble.deed else None,
+        class_=f"trouble {trouble.tone}",
+    )  # fmt: skip
 
 
 def ownership(piece: Ownership, *, act: bool) -> Html:
-    """Return groups with their owners and the reasons, directors and witnesses with their links."""
+    """Return groups with their owners and the reasons."""
     view = piece.view
-    parts: list[Part] = []
-    if view.groups:
-        rows = [_group(group, view, act=act) for group in view.groups]
-        parts.append(_table("Groups", ("group", "state", "owner", "why", ""), rows))
-    nodes = [*((node, "director") for node in view.directors), *((node, "witness") for node in view.witnesses)]
-    if nodes:
-        parts.append(_table("Directors", ("node", "state", "links", "", ""), [_node(*each) for each in nodes]))
-    if act and view.directors:
-        given = any(group.state == "released" for group in view.groups)
-        parts.append(tag("p", button(Deed("giveaway")), button(Deed("resume")) if given else None, class_="acts"))
-    return tag("div", *parts, id=OWNERSHIP)
+    rows = [_group(group, view, act=act) for group in view.groups]
+    table = _table("Groups", ("group", "owner", "here", "why", ""), rows, "groups") if rows else None
+    return tag("div", table, id=OWNERSHIP)
+
+
+def nodes(piece: Ownership, *, act: bool) -> Html:
+    """Return directors and witnesses with their links."""
+    view = piece.view
+    table = None
+    others = [*((node, "director") for node in view.directors), *((node, "witness") for node in view.witnesses)]
+    if others:
+        rows = [_this_node(view, act=act), *(_node(*each) for each in others)]
+        table = _table("Nodes", ("node", "state", "links", "why", ""), rows, "nodes")
+    return tag("div", table, id=NODES)
 
 
 def _group(group: GroupView, view: View, *, act: bool) -> Html:
@@ -86,14 +114,28 @@ def _group(group: GroupView, view: View, *, act: bool) -> Html:
     if view.directors and group.owner != view.node:
         others.insert(0, view.node)
     acts = [button(Deed("switchover", group=group.name, to=name)) for name in others] if act else []
-    epoch = f"epoch {group.epoch}" if group.epoch else ""
+    owner = tag("b", group.owner) if group.owner else badge("nobody", Tone.BAD)
     return tag(
         "tr",
-        tag("th", group.name, scope="row"),
+        tag("th", group.name, tag("small", ", ".join(group.addresses)), scope="row"),
+        tag("td", owner, tag("small", f"epoch {group.epoch}") if group.epoch else None),
         tag("td", badge(group.state)),
-        tag("td", group.owner or "nobody", tag("small", epoch)),
-        tag("td", tag("span", group.reason, class_="reason"), tag("small", ", ".join(group.addresses))),
+        tag("td", tag("span", group.reason, class_="reason"), class_="why"),
         tag("td", *acts, class_="acts"),
+    )
+
+
+def _this_node(view: View, *, act: bool) -> Html:
+    owned = [group.name for group in view.groups if group.owner == view.node]
+    given = any(group.state == "released" for group in view.groups)
+    deeds = (Deed("giveaway"), *((Deed("resume"),) if given else ()))
+    return tag(
+        "tr",
+        tag("th", view.node, tag("small", "this director"), scope="row"),
+        tag("td", badge("alive")),
+        tag("td", class_="paths"),
+        tag("td", f"owns {shortened(owned)}" if owned else "owns nothing", class_="why"),
+        tag("td", *((button(deed) for deed in deeds) if act and view.directors else ()), class_="acts"),
     )
 
 
@@ -103,15 +145,15 @@ def _node(node: NodeView, role: str) -> Html:
         "tr",
         tag("th", node.name, tag("small", role), scope="row"),
         tag("td", badge(node.state)),
-        tag("td", tag("ul", *links, class_="links")),
-        tag("td", node.reason),
-        tag("td"),
+        tag("td", tag("ul", *links, class_="links") if links else None, class_="paths"),
+        tag("td", tag("span", node.reason, class_="reason") if node.reason else None, class_="why"),
+        tag("td", class_="acts"),
     )
 
 
-def _table(title: str, names: Sequence[str], rows: Iterable[Html]) -> Html:
+def _table(title: str, names: Sequence[str], rows: Iterable[Html], kind: str) -> Html:
     cells = [tag("th", name, scope="col") if name else tag("td") for name in names]
-    return tag("table", tag("caption", title), tag("thead", tag("tr", *cells)), tag("tbody", *rows))
+    return tag("table", tag("caption", title), tag("thead", tag("tr", *cells)), tag("tbody", *rows), class_=kind)
 
 
 def spark(curve: Curve, what: str, key: str) -> Html:
@@ -193,6 +235,8 @@ def _rates(connections: float | None, moved: float | None) -> tuple[Part, ...]:
 
 def event_list(records: Sequence[Record], key: str = EVENTS) -> Html:
     """Return events, newest first."""
+    if not records:
+        return tag("p", "Nothing has happened yet.", id=key, class_="note")
     return tag("ol", *(event_line(record) for record in reversed(records)), id=key, class_="events")
 
 
@@ -230,7 +274,7 @@ def block(key: str, rows: Sequence[Html], more: str, service: str) -> Html:
     return tag("tbody", *rows, rest, id=key)
 
 
-def page_head(title: str, style: str, script: str) -> Html:
+def page_head(title: str, style: str, script: str, again_s: int) -> Html:
     """Return the head of every page."""
     return tag(
         "head",
@@ -238,6 +282,7 @@ def page_head(title: str, style: str, script: str) -> Html:
         tag("title", title),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
+        tag("meta", http_equiv="refresh", content=again_s) if again_s else None,
         tag("link", rel="icon", href="/icon.svg"),
         tag("link", rel="stylesheet", href=style),
         tag("script", src=script, defer=True),

@@ -60,15 +60,20 @@ class Limited(trio.abc.HalfCloseableStream):
         """Receive; when the client has ended, what is still done for it has a moment left."""
         data = await self._inner.receive_some(max_bytes)
         if not data:
-            self._scope.deadline = min(self._scope.deadline, trio.current_time() + ENDED_S)
+            self._end()
         return data
+
+    def _end(self) -> None:
+        """Have what is still done for the client end: Hypercorn would wait for its own idle time first."""
+        self._scope.deadline = min(self._scope.deadline, trio.current_time() + ENDED_S)
 
     async def send_eof(self) -> None:
         """Say that nothing more comes."""
         await self._inner.send_eof()
 
     async def aclose(self) -> None:
-        """Close."""
+        """Close, and free the client's place."""
+        self._end()
         await self._inner.aclose()
 
 

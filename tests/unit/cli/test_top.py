@@ -89,7 +89,7 @@ class Terminal:
             env={**os.environ, "TERM": "xterm", "LC_ALL": "C.UTF-8"},
         )  # fmt: skip
         os.close(slave)
-        self.written = ""
+        self.written = self.everything = ""
 
     def resize(self, columns, rows):
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -98,8 +98,14 @@ class Terminal:
         """Wait until the terminal was sent some words after what was waited for before."""
         while words not in (text := re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\([A-Z]", "", self.written)):
             assert select.select([self.master], [], [], PATIENCE_S)[0], text
-            self.written += os.read(self.master, 65536).decode(errors="replace")
+            new = os.read(self.master, 65536).decode(errors="replace")
+            self.written += new
+            self.everything += new
         self.written = ""
+
+    def press_and_wait(self, keys, words):
+        self.press(keys + b"\x0c")
+        self.wait(words)
 
     def press(self, keys):
         os.write(self.master, keys)
@@ -116,7 +122,7 @@ def terminal(core, tmp_path):
 
 
 @pytest.mark.slow
-def test_on_a_terminal(core, terminal):
+def test_on_a_terminal(core, terminal, tmp_path):
     terminal.wait("All is well: 40 of 40 servers up")
     terminal.press(b"jjj\x0c")
     terminal.wait("line 4 of 41")
@@ -129,7 +135,40 @@ def test_on_a_terminal(core, terminal):
     terminal.resize(60, 12)
     os.killpg(terminal.process.pid, signal.SIGWINCH)
     terminal.wait("hung up")
+    terminal.resize(80, 24)
+    os.killpg(terminal.process.pid, signal.SIGWINCH)
     core.stop()
     terminal.wait("NO ANSWER")
+    (tmp_path / "ctl.sock").unlink()
+    again = Core(tmp_path)
+    again.told = status(services=[service(server("192.0.2.8", "down", reason="came back"), server())])
+    terminal.wait("came back")
+    again.stop()
     terminal.press(b"q")
     assert terminal.process.wait(PATIENCE_S) == 0
+    assert "\x1b[31m" in terminal.everything, "what is down is red"
+
+
+@pytest.mark.slow
+def test_looking_for_something(terminal):
+    terminal.wait("All is well: 40 of 40 servers up")
+    terminal.press_and_wait(b"/2.39q", "find: 2.39q_")
+    terminal.press_and_wait(b"\x7f", "find: 2.39_")
+    terminal.press_and_wait(b"\r", 'all servers with "2.39"')
+    terminal.press(b"\x0c")
+    terminal.wait("192.0.2.39:80")
+    terminal.press_and_wait(b"/\x1b", "all servers, by service")
+    terminal.press(b"\x1b")
+    assert terminal.process.wait(PATIENCE_S) == 0
+
+
+@pytest.mark.slow
+def test_no_colours(core, tmp_path, monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    core.told = status(services=[service(server(state="down", reason="hung up"))])
+    terminal = Terminal(tmp_path, 80, 24)
+    terminal.wait("hung up")
+    terminal.press(b"q")
+    assert terminal.process.wait(PATIENCE_S) == 0
+    os.close(terminal.master)
+    assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", terminal.everything)

@@ -14,9 +14,12 @@ from hawatch.agent.measures import (
     ServiceMeasures,
     WorkerMeasures,
 )
+from hawatch.config.alerts import Detail
 from hawatch.config.load import load_text
 from hawatch.config.plan import make_plan
-from hawatch.console.collector import ConsoleNumbers
+from hawatch.console.collector import ConsoleNumbers, Snapshot
+from hawatch.console.exposition import portions
+from hawatch.console.latencies import Latencies
 from hawatch.console.measures import Measures
 from hawatch.console.processes import Usage
 
@@ -71,7 +74,17 @@ def histogram(bounds, *values):
     return made.now()
 
 
-def measures(site=SITE) -> Measures:
+def snapshot(found: Measures | None, detail: Detail = Detail.SERVER) -> Snapshot:
+    return Snapshot(found, PLAN, Latencies(), NUMBERS, detail)
+
+
+def render(found: Measures | None, detail: Detail = Detail.SERVER) -> bytes:
+    """Return what a scrape gets."""
+    return b"".join(portions(snapshot(found, detail)))
+
+
+def measures(site=SITE, many=0) -> Measures:
+    """Return numbers of the site, and of so many more services without a check."""
     up, down = (
         CheckCounts(check, state, 10, 4, histogram(LATENCY_BOUNDS_US, 800, 800, 30_000, 9_000_000))
         for check, state in zip(list(PLAN.checks)[:2], (1, 0), strict=True)
@@ -91,6 +104,7 @@ def measures(site=SITE) -> Measures:
     services = [
         ServiceMeasures("http", "web", "up", COUNTS, servers),
         ServiceMeasures("six", "", "unknown", None, unprobed),
+        *(ServiceMeasures(f"more{number}", "", "up", COUNTS, servers) for number in range(many)),
     ]
     parts = [ProbeCounts([up], 1, 2, 3), ProbeCounts([down, unknown], 1, 2, 3)]
     return Measures(1, core, services, True, {"prober": parts}, {"prober"})

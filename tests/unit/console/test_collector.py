@@ -8,18 +8,20 @@ from prometheus_client.parser import text_string_to_metric_families
 from hawatch.actions.ipvs_codec import Counts
 from hawatch.agent.ownership import SingleOwnership
 from hawatch.cluster.report import report
+from hawatch.config.alerts import Detail
 from hawatch.console.catalogue import CATALOGUE
 from hawatch.console.collector import OPEN, TOTALS, Families
-from hawatch.console.exposition import render
+from hawatch.console.exposition import portions
+from hawatch.console.text_format import LINES_PER_PORTION, label_text
 from tests.unit.agent.keeper_site import settings
 from tests.unit.cluster.small_site import T_NS, SmallSite
-from tests.unit.console.numbers import NUMBERS, PLAN, measures
+from tests.unit.console.numbers import PLAN, measures, render, snapshot
 
 
-def scrape(found, numbers=NUMBERS):
+def scrape(found, detail=Detail.CHECK):
     """Return each sample's value by name and labels."""
     samples = {}
-    for family in text_string_to_metric_families(render(found, PLAN, numbers).decode()):
+    for family in text_string_to_metric_families(render(found, detail).decode()):
         for sample in family.samples:
             key = sample.name, *sorted(sample.labels.items())
             assert key not in samples, "the same series twice"
@@ -89,10 +91,15 @@ def test_probes():
     assert value(samples, "probe_up", **labels) == 1
     assert value(samples, "probe_runs_total", **labels) == 10
     assert value(samples, "probe_failures_total", **labels) == 4
-    assert value(samples, "probe_latency_seconds_bucket", **labels, le="0.001") == 2
-    assert value(samples, "probe_latency_seconds_bucket", **labels, le="0.05") == 3
-    assert value(samples, "probe_latency_seconds_bucket", **labels, le="+Inf") == 4
-    assert value(samples, "probe_latency_seconds_sum", **labels) == pytest.approx(9.0316)
+    for name, which, times in (
+        ("check_latency_seconds", labels, 1),
+        ("probe_latency_seconds", {"service": "http", "probe": "http"}, 2),
+    ):
+        assert value(samples, f"{name}_bucket", **which, le="0.001") == 2 * times
+        assert value(samples, f"{name}_bucket", **which, le="0.05") == 3 * times
+        assert value(samples, f"{name}_bucket", **which, le="+Inf") == 4 * times
+        assert value(samples, f"{name}_count", **which) == 4 * times
+        assert value(samples, f"{name}_sum", **which) == pytest.approx(9.0316 * times)
     assert value(samples, "probe_info", **labels, service="http", server="192.0.2.1:80") == 1
     ping = next(check for check in PLAN.checks.values() if check.type == "ping")
     info = {"check": ping.id, "probe": "ping", "target": "2001:db8::1"}
@@ -132,8 +139,36 @@ def test_a_single_director_has_groups_and_no_lease():
     assert value(samples, "lease_duration_seconds") is None
 
 
+@pytest.mark.parametrize(
+    ("detail", "labels", "gone"),
+    [
+        (Detail.SERVICE, {"server", "check"}, None),
+        (Detail.SERVER, set(), "hawatch_check_latency_seconds"),
+    ],
+)
+def test_how_far_down_it_goes(detail, labels, gone):
+    every, found = scrape(measures()), scrape(measures(), detail)
+    lacking = {key for key in every if key not in found}
+    assert lacking == {
+        key for key in every
+        if {name for name, _ in key[1:]} & labels or (gone and key[0].startswith(gone))
+    }  # fmt: skip
+    assert lacking
+    assert value(found, "probe_latency_seconds_count", service="http", probe="http") == 8
+
+
+def test_labels_may_be_anything():
+    assert label_text(("a", "b"), ('quo"te', "back\\slash\nline")) == 'a="quo\\"te",b="back\\\\slash\\nline"'
+
+
+def test_the_text_comes_in_portions():
+    made = list(portions(snapshot(measures(many=300))))
+    assert max(part.count(b"\n") for part in made) <= LINES_PER_PORTION + 2
+    assert len(made) > 300, "and gathering it as well"
+
+
 def test_every_metric_of_the_catalogue_has_a_value_here():
-    lines = render(measures(), PLAN, NUMBERS).decode().splitlines()
+    lines = render(measures(), Detail.CHECK).decode().splitlines()
     types = dict(line.split()[2:] for line in lines if line.startswith("# TYPE "))
     assert types == {spec.name: str(spec.kind) for spec in CATALOGUE.values()}
 

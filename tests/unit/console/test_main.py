@@ -128,7 +128,7 @@ def test_questions_to_the_journal(make_site):
 
 def test_metrics_of_a_running_agent(make_site):
     (port,) = free_ports(1)
-    site = make_site(f'[console]\nlisten = "127.0.0.1:{port}"')
+    site = make_site(f'[console]\nlisten = "127.0.0.1:{port}"\nmetrics_detail = "check"')
 
     def fetch():
         try:
@@ -152,7 +152,7 @@ def test_metrics_of_a_running_agent(make_site):
     ):
         assert line in text, line
     runs = re.compile(rf'^hawatch_probe_runs_total\{{.*target="{re.escape(server)}"\}} (.*)$', re.M)
-    latency = re.compile(rf'^hawatch_probe_latency_seconds_count\{{.*target="{re.escape(server)}"\}} (.*)$', re.M)
+    latency = re.compile(rf'^hawatch_check_latency_seconds_count\{{.*target="{re.escape(server)}"\}} (.*)$', re.M)
     counted = f'hawatch_ipvs_server_connections_total{{server="{server}",service="web"}} '
     site.agent.wait(lambda: counted in fetch())
     before = float(runs.search(text)[1])

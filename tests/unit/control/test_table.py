@@ -30,7 +30,7 @@ def test_a_small_terminal():
     assert (lines[1].text, lines[1].tone) == ("All is well: 2 of 2 servers up", Tone.GOOD)
     text = "\n".join(line.text for line in lines)
     for words in ("group web  owner  owner lvs1", "node lvs2  alive  10.99.0.2 up", "http  tcp 192.0.2.110:80  2 of 2 up",
-                  "192.0.2.1:80  up  w 1  12 conn.  7/s  2.5MB/s  0.8 ms", "q quit"):  # fmt: skip
+                  "192.0.2.1:80  up  1h 0m  w 1  12 conn.  7/s  2.5MB/s  0.8 ms", "q quit"):  # fmt: skip
         assert words in text
 
 
@@ -55,6 +55,24 @@ def test_sorted_and_chosen():
     lines = server_lines(found, Choice(troubled=True), NOW)
     assert ["192.0.2.2:80" in line.text for line in lines] == [False, True]
     assert Choice(Order.LATENCY, offset=3).turned() == Choice(Order.SERVICE)
+
+
+def test_in_80_columns_a_reason_is_read():
+    down = server("192.0.2.2", "down", active=0, connections_per_s=0, latency_ms=None, in_table=False, weight=0,
+                  reason="HTTP 503, wanted 200")  # fmt: skip
+    busy = server(active=1200, connections_per_s=100, bytes_in_per_s=1e6, latency_ms=12.5)
+    lines = [line.text for line in screen(view(services=[service(busy, down)]), Choice(), (80, 24), NOW)]
+    assert "  192.0.2.2:80  down  1h 0m  w out  HTTP 503, wanted 200" in lines
+    assert "  192.0.2.1:80  up    1h 0m  w 1    1.2k conn.  100/s  1.0MB/s  12.5 ms" in lines
+
+
+def test_what_is_looked_for():
+    found = view(services=[service(server(), server("192.0.2.2", "down", reason="HTTP 503")), service(name="empty")])
+    for words, count in (("", 2), ("http", 2), ("503", 1), ("DOWN", 1), ("2.2:80", 1), ("none such", 0)):
+        lines = [line.text for line in screen(found, Choice(words=words), (80, 24), NOW)]
+        assert sum("192.0.2." in line and "w 1" in line for line in lines) == count
+        assert any("no server is like that" in line for line in lines) is (count == 0)
+    assert "find: 50_" in screen(found, Choice(words="50"), (80, 24), NOW, typing=True)[-1].text
 
 
 def test_scrolling_stays_in_the_list():

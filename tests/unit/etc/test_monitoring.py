@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hawatch.config.alerts import Detail
 from hawatch.console.catalogue import CATALOGUE, Kind
-from hawatch.console.exposition import render
-from tests.unit.console.numbers import NUMBERS, PLAN, measures
+from tests.unit.console.numbers import measures, render
 
 ROOT = Path(__file__).resolve().parents[3]
 RULES = ROOT / "etc/prometheus/hawatch.rules.yml"
@@ -98,7 +98,7 @@ def test_rule_tests_feed_what_there_is():
 
 
 def test_promtool_finds_nothing_wrong_with_a_scrape():
-    assert promtool("check", "metrics", text=render(measures(), PLAN, NUMBERS).decode()) == ""
+    assert promtool("check", "metrics", text=render(measures(), Detail.CHECK).decode()) == ""
 
 
 @pytest.mark.parametrize("expression", sorted(set(board_expressions())))

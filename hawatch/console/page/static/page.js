@@ -5,8 +5,10 @@ const main = document.getElementById("main");
 const live = document.getElementById("live");
 const said = document.getElementById("said");
 const dialog = document.getElementById("dialog");
-const PAUSE_MS = 100, LOST_MS = 2000, LOST_MAX_MS = 15000, LIMIT_MS = 40000;
-let newest = "";
+const LOST_MS = 2000, LOST_MAX_MS = 15000, LIMIT_MS = 20000;
+// What is true of a page that shows no trouble, before its title.
+const MARKS = { bad: "\u25cf ", warn: "\u25cb " };
+let newest = "", fresh = Date.now(), asking = null;
 
 function parse(html) {
   const holder = document.createElement("template");
@@ -67,7 +69,7 @@ function tellTimes() {
 function tellNews() {
   const first = document.querySelector(".events li");
   const head = document.getElementById("head");
-  if (head) document.title = head.dataset.title;
+  if (head) document.title = `${MARKS[head.dataset.tone] || ""}${head.dataset.title}`;
   if (!first || first.textContent === newest) return;
   if (newest && !first.classList.contains("info")) said.textContent = first.textContent;
   newest = first.textContent;
@@ -92,7 +94,9 @@ async function reload() {
 
 async function ask() {
   const query = new URLSearchParams({ page: main.dataset.live, since: main.dataset.version });
-  const response = await fetch(`/changes?${query}`, { signal: AbortSignal.timeout(LIMIT_MS) });
+  asking = new AbortController();
+  const timer = setTimeout(() => asking.abort(), LIMIT_MS);
+  const response = await fetch(`/changes?${query}`, { signal: asking.signal }).finally(() => clearTimeout(timer));
   if (response.status === 401) {
     location.reload();
     return LIMIT_MS;
@@ -108,10 +112,22 @@ async function ask() {
   }
   tellTimes();
   tellNews();
-  return answer.wait ? answer.wait * 1000 : PAUSE_MS;
+  return answer.wait * 1000;
 }
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+function tellLive(alive) {
+  if (alive) fresh = Date.now();
+  document.body.classList.toggle("old", !alive);
+  const clock = new Date(fresh).toLocaleTimeString();
+  const text = alive ? `live, ${clock}` : `The console does not answer: what you see is old, of ${clock}. Trying again.`;
+  if (live.className !== (alive ? "" : "lost")) {
+    live.className = alive ? "" : "lost";
+    said.textContent = alive ? "The console answers again." : text;
+  }
+  live.textContent = text;
+}
 
 async function follow() {
   let lost = 0;
@@ -120,18 +136,23 @@ async function follow() {
     try {
       wait = await ask();
       lost = 0;
-      live.className = "";
-      live.textContent = `live, ${new Date().toLocaleTimeString()}`;
+      tellLive(true);
     } catch {
-      lost += 1;
+      if (!document.hidden) {
+        lost += 1;
+        tellLive(false);
+      }
       wait = Math.min(LOST_MS * lost, LOST_MAX_MS);
-      live.className = "lost";
-      live.textContent = "The console does not answer: what you see is old. Trying again.";
     }
     await pause(wait);
     while (document.hidden) await new Promise((resolve) => document.addEventListener("visibilitychange", resolve, { once: true }));
   }
 }
+
+// A browser has six connections to a server: tabs that nobody looks at leave them to the others.
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden && asking) asking.abort();
+});
 
 async function show(url, body) {
   const response = await fetch(url, body ? { method: "POST", body } : {});

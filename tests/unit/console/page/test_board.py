@@ -17,6 +17,16 @@ def test_versions():
     assert board.stamp == "b1.3"
 
 
+def test_some_pieces_alone():
+    board = Board("b1")
+    board.put({"a": 1, "b": 2})
+    before = board.copy()
+    assert not board.patch({"a": 1, "none": 5})
+    assert board.patch({"a": 7, "none": 5})
+    assert (board.get("a"), board.get("b"), board.get("none"), board.stamp) == (7, 2, None, "b1.2")
+    assert (before.get("a"), before.stamp, before.newer("ab", 1)) == (1, "b1.1", [])
+
+
 def test_stamps():
     board = Board("b1")
     board.put({"a": 1})
@@ -30,6 +40,9 @@ def test_who_takes_every_change_has_everything(boards, data):
     board, shown, version = Board("x"), {}, 0
     for pieces in boards:
         board.put(pieces)
+        if pieces and data.draw(st.booleans()):
+            pieces |= {data.draw(st.sampled_from(sorted(pieces))): 3}
+            board.patch(pieces | {"e": 4})
         if data.draw(st.booleans()):
             shown = {key: shown.get(key) for key in pieces}  # what is gone, the page's own layout takes away
             shown |= {key: board.get(key) for key in board.newer(pieces, version)}
