@@ -37,6 +37,19 @@ def test_at_boot_the_preferred_director_owns(quorum: QuorumMode, seed: int) -> N
     assert group.renewals > 150
 
 
+@pytest.mark.parametrize("late_ms", [300, 700, 1200])
+def test_at_boot_the_preferred_director_owns_though_its_agent_starts_last(late_ms: int) -> None:
+    site = SmallSite()
+    site.kill("a")
+    site.run(late_ms * NS_PER_MS)
+    site.boot("a")
+    took_ns = late_ms * NS_PER_MS + site.run_until(lambda: bool(site.open()))
+    assert site.open() == ["a"]
+    assert took_ns < PARAMETERS.silence_ns + T_NS
+    site.run(4 * T_NS)
+    assert site.node("b").groups["web"].acquisitions == 0
+
+
 @pytest.mark.parametrize("quorum", list(QuorumMode))
 def test_an_owner_without_power_is_followed_within_a_lease(quorum: QuorumMode) -> None:
     site = settled(quorum)
