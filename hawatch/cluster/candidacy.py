@@ -106,7 +106,8 @@ def held_back(group: Group, now_ns: int, *, adopted: bool) -> str:
         if found is not None and now_ns < until_ns:
             group.not_before_ns = until_ns
             return f"{found.reason}, so it comes first"
-        until_ns = free_ns + STAGGER_NS * (0 if own_preferred else site.ahead())
+        # The preferred one asks even while its own acceptor is silent: others may be enough, and say when they will be.
+        until_ns = group.free_since_ns if own_preferred else free_ns + STAGGER_NS * site.ahead()
         if found is None and now_ns < until_ns:
             group.not_before_ns = until_ns
             return "a director that is as fit is named before this one, so it asks first"

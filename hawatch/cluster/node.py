@@ -227,7 +227,9 @@ class Node:
         for group in self.groups.values():
             group.beat(now_ns)
         self.requests.beat(now_ns)
-        self.telling.changes()
+        if self.telling.changes():
+            for group in self.groups.values():
+                group.network_healed()
         if not self.voter:
             self.speak(now_ns, nonce=nonce)
 

@@ -11,7 +11,7 @@ it renewed but must not release it. Not handled here: freshness of messages (`se
 from __future__ import annotations
 
 from hawatch.cluster import candidacy, handover, leaving, rounds
-from hawatch.cluster.effects import RemoveAddresses
+from hawatch.cluster.effects import Announce, RemoveAddresses
 from hawatch.cluster.group import HINT_JITTER_NS, TELL_REFUSAL_NS, Group
 from hawatch.cluster.membership import GroupSettings
 from hawatch.cluster.quorum import Phase
@@ -126,6 +126,11 @@ class Ownership(Group):
             "gate_restored", "the gate was removed by another program and is back", self.name, Severity.WARNING
         )
         rounds.start(self, now_ns)
+
+    def network_healed(self) -> None:
+        """A link came up: clients that were cut off with the former owner have not heard who owns now."""
+        if self.state is GroupState.OWNER:
+            self.site.commands.append(Announce(self.name, *self.announcing()))
 
     def addresses_changed(self, now_ns: int) -> None:
         """The configuration may name other addresses: an owner puts them up, and announces them."""

@@ -44,9 +44,10 @@ class Telling:
             site.emit("quorum_lost", reason, severity=Severity.CRITICAL)
         self.quorate = quorate if quorate or self.quorate is not None else None
 
-    def changes(self) -> None:
-        """Tell what the detector saw."""
+    def changes(self) -> bool:
+        """Tell what the detector saw; return whether a link came up."""
         site = self.site
+        healed = False
         for change in site.detector.take_changes():
             severity = Severity.INFO
             match change:
@@ -58,4 +59,6 @@ class Telling:
                 case LinkChange(up=up, reason=reason):
                     name = "link_up" if up else "link_down"
                     severity = severity if up else Severity.WARNING
+                    healed = healed or up
             site.emit(name, reason, severity=severity)
+        return healed

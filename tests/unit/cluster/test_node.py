@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hawatch.cluster.effects import AdminAction, FitnessChanged, GateFailed, GateLost
+from hawatch.cluster.effects import AdminAction, Announce, FitnessChanged, GateFailed, GateLost
 from hawatch.cluster.membership import GroupSettings, QuorumMode
 from hawatch.cluster.report import report
 from hawatch.cluster.wire import GroupState
@@ -35,6 +35,19 @@ def test_at_boot_the_preferred_director_owns(quorum: QuorumMode, seed: int) -> N
     group = site.node("a").groups["web"]
     assert group.acquisitions == 1
     assert group.renewals > 150
+
+
+@pytest.mark.parametrize("late_ms", [300, 700, 1200])
+def test_at_boot_the_preferred_director_owns_though_its_agent_starts_last(late_ms: int) -> None:
+    site = SmallSite()
+    site.kill("a")
+    site.run(late_ms * NS_PER_MS)
+    site.boot("a")
+    took_ns = late_ms * NS_PER_MS + site.run_until(lambda: bool(site.open()))
+    assert site.open() == ["a"]
+    assert took_ns < PARAMETERS.silence_ns + T_NS
+    site.run(4 * T_NS)
+    assert site.node("b").groups["web"].acquisitions == 0
 
 
 @pytest.mark.parametrize("quorum", list(QuorumMode))
@@ -118,6 +131,19 @@ def test_an_owner_that_hears_nobody_is_followed_within_two_leases() -> None:
     assert site.run_until(lambda: site.owned_by("b")) < 2 * T_NS
     assert site.two_owners == 0
     assert site.open() == ["b"]
+
+
+def test_an_owner_announces_its_addresses_again_when_a_cut_has_healed() -> None:
+    site = settled()
+    for other in ("b", "w"):
+        site.separate("a", other)
+    site.run_until(lambda: site.owned_by("b"))
+    site.run(10 * T_NS)
+    before = len(site.places["b"].commands)
+    site.cut.clear()
+    site.run(2 * R_NS)
+    assert any(isinstance(each, Announce) for each in site.places["b"].commands[before:])
+    assert not any(isinstance(each, Announce) for each in site.places["a"].commands[-200:])
 
 
 def test_a_minority_owns_nothing_and_a_majority_does_again() -> None:
