@@ -77,7 +77,7 @@ def held_by_another(group: Group, now_ns: int) -> str:
         if group.lease_end_ns != lease.expires_ns:
             group.lease_end_ns = lease.expires_ns
             group.free_ns = lease.expires_ns + int(site.random.uniform(*AFTER_LEASE_NS))
-        group.not_before_ns = group.free_ns
+        group.not_before_ns, group.waits_on = group.free_ns, frozenset({lease.holder})
         group.free_since_ns = -1
         return f"{site.name(lease.holder)} has the lease"
     owner = site.owner_claim(group.group, now_ns)

@@ -66,6 +66,13 @@ class Round:
         waits = sorted(denial.remaining_ns for denial in told)
         return waits[-1 - spare] if len(waits) > spare else 0
 
+    def holders(self, rivals: set[int]) -> frozenset[int] | None:
+        """Return who has what was refused: owners if any refusal names one, else rivals; None when it was not that."""
+        held = {denial.holder for denial in self.denials.values() if denial.reason == DenyReason.HELD}
+        if held:
+            return frozenset(held - rivals or held)
+        return frozenset() if self.denials else None
+
     def refusal_words(self) -> str:
         """Say why acceptors refused."""
         words = {

@@ -47,6 +47,8 @@ class Outcome:
     crashes: list[str] = field(default_factory=list)
     takeovers_ns: list[int] = field(default_factory=list)
     switchovers_ns: list[int] = field(default_factory=list)
+    recoveries_ns: list[int] = field(default_factory=list)
+    """How long after the last fault each group was where it belongs."""
     events: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
     best_effort: int = 0
@@ -149,35 +151,39 @@ class Episode:
         return any(isinstance(node, Node) and node.groups[group].pinned for node in nodes)
 
     def recover(self) -> bool:
-        """Wait until everything is as it should be; return whether it came to that in time."""
+        """Wait until every group is where it belongs; return whether all came to that within three leases.
+
+        One limit for all of it, from the last fault on: that somebody owns, and that it is the preferred one.
+        """
         limit_ns = RECOVERY_LEASES * self.lease_ns
+        since_ns = self.world.now_ns
         for settings in self.world.settings:
             group, prefer = settings.name, settings.prefer
-            if self.missed(lambda group=group: bool(self.world.serving(group)), limit_ns, group):
-                self.outcome.stuck.append(
-                    f"nobody owns {group} {RECOVERY_LEASES} leases after the last fault: {self.states(group)}"
-                )
-                return False
-            as_preferred = lambda group=group, prefer=prefer: (  # noqa: E731
-                self.world.serving(group) == [prefer] or (self.pinned(group) and bool(self.world.serving(group)))
-            )
-            if self.missed(as_preferred, limit_ns, group):
+            if self.missed(lambda group=group, prefer=prefer: self.as_wanted(group, prefer), since_ns, limit_ns, group):
                 self.outcome.stuck.append(
                     f"{prefer} does not own {group} {RECOVERY_LEASES} leases after the last fault: {self.states(group)}"
                 )
                 return False
+            self.outcome.recoveries_ns.append(self.world.now_ns - since_ns)
         return not self.world.tally.overlaps
 
-    def missed(self, condition: Callable[[], bool], limit_ns: int, group: str) -> bool:
+    def as_wanted(self, group: str, prefer: str) -> bool:
+        """Return whether the preferred director serves, or the one that an administrator chose."""
+        serving = self.world.serving(group)
+        return serving == [prefer] or (self.pinned(group) and bool(serving))
+
+    def missed(self, condition: Callable[[], bool], since_ns: int, limit_ns: int, group: str) -> bool:
         """Wait for a condition; return whether it did not come.
 
         What a director was told to wait for may turn up late: a refusal of the kernel that was under way, say.
         """
-        world, deadline_ns = self.world, 0
+        world, deadline_ns = self.world, since_ns + limit_ns
         while not condition():
-            deadline_ns = max(deadline_ns, world.now_ns + self.grace_ns(group) + limit_ns)
+            grace_ns = self.grace_ns(group)
+            if grace_ns > 0:
+                deadline_ns = max(deadline_ns, world.now_ns + grace_ns + limit_ns)
             if not self.told_to_wait():
-                world.run_until(condition, deadline_ns - world.now_ns)
+                world.run_until(condition, max(0, deadline_ns - world.now_ns))
                 break
             world.run_until(condition, self.parameters.heartbeat_ns)
         return not condition()
@@ -285,7 +291,8 @@ class Episode:
                 machine.lose_power()
         world.run(2 * self.lease_ns)
         request = world.admin(last, AdminAction.TAKEOVER)
-        if self.missed(lambda: all(world.serving(group) == [last.name] for group in world.groups), self.lease_ns, ""):
+        owns = lambda: all(world.serving(group) == [last.name] for group in world.groups)  # noqa: E731
+        if self.missed(owns, world.now_ns, self.lease_ns, ""):
             self.outcome.stuck.append(f"{last.name} was forced and does not own: {last.answers.get(request)}")
             return False
         world.run(int(self.lease_ns * self.chance.uniform(0, 3)))
