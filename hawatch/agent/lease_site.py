@@ -6,12 +6,17 @@ import os
 from pathlib import Path
 
 from hawatch.cluster import keys
-from hawatch.cluster.membership import GroupSettings, Member, Membership, QuorumMode
+from hawatch.cluster.membership import FormerRun, GroupSettings, Member, Membership, QuorumMode
+from hawatch.cluster.parameters import LEASE_NS_MAX
 from hawatch.config.schema import Config
 from hawatch.errors import ConfigError
 
 BOOT_DIGITS_MAX = 20
 BOOT_MAX = 1 << 61
+RUN_FILE = "members"
+"""In the state directory: what the next process must know of this one's list of members and lease."""
+RUN_CHARACTERS_MAX = 100
+SETTLED = "settled"
 PINS_BYTES_MAX = 1 << 20
 
 
@@ -54,6 +59,26 @@ def write_pins(path: Path, groups: tuple[str, ...]) -> str:
         return (
             f"{path} cannot be written ({error.strerror}): after a restart groups fall back to their preferred director"
         )
+    return ""
+
+
+def read_run(path: Path) -> FormerRun | None:
+    """Return what a former process of this node kept; None at the first start, or where the file cannot be read."""
+    try:
+        words = path.read_text("ascii")[:RUN_CHARACTERS_MAX].split()
+        return FormerRun(int(words[0]), min(max(0, int(words[1])), LEASE_NS_MAX), settled=words[2] == SETTLED)
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def write_run(path: Path, run: FormerRun) -> str:
+    """Keep it; return a sentence if that cannot be done, else "". Never waits for the disk."""
+    scratch = path.with_name(path.name + ".new")
+    try:
+        scratch.write_text(f"{run.members} {run.lease_ns} {SETTLED if run.settled else 'changing'}\n", "ascii")
+        os.replace(scratch, path)
+    except OSError as error:
+        return f"{path} cannot be written ({error.strerror}): stop all nodes before you change the members or the lease"
     return ""
 
 

@@ -92,6 +92,8 @@ def held_by_another(group: Group, now_ns: int) -> str:
 def held_back(group: Group, now_ns: int, *, adopted: bool) -> str:
     """Return a sentence if the lease is free but others come first, or nobody answers."""
     site = group.site
+    if not site.acceptor.settled and not group.forced:
+        return site.unsettled_reason()
     if now_ns < group.defer_until_ns:
         group.not_before_ns = group.defer_until_ns
         return "the last owner gave the group to another director, which comes first"

@@ -79,6 +79,7 @@ class Round:
             DenyReason.HELD: "promised it to another",
             DenyReason.SILENT: "started lately and must not promise anything yet",
             DenyReason.TOO_LONG: "accept only a shorter lease",
+            DenyReason.MEMBERS: "have another list of members, or have not seen all members with the new one",
         }
         counts = {reason: sum(denial.reason == reason for denial in self.denials.values()) for reason in words}
         return ", ".join(f"{count} acceptors {words[reason]}" for reason, count in counts.items() if count)

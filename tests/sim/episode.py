@@ -84,14 +84,16 @@ class Episode:
         self.lease_ns = setting.parameters.lease_ns
         self.parameters = setting.parameters
 
-    def run(self, rounds: int = ROUNDS, *, until_overlap: bool = False) -> Outcome:
-        """Live through all rounds; stop at the first broken promise."""
+    def run(self, rounds: int = ROUNDS, *, until_overlap: bool = False, only: str = "") -> Outcome:
+        """Live through all rounds, or one of the scenes named below; stop at the first broken promise."""
         outcome, world = self.outcome, self.world
         try:
             for machine in world.machines.values():
                 world.later(self.chance.randint(0, self.lease_ns), lambda each=machine: each.agent or each.start())
             world.run(self.lease_ns)
-            for _ in range(rounds):
+            if only:
+                _ = self.recover() and getattr(self, only)()
+            for _ in range(0 if only else rounds):
                 if not self.round(until_overlap=until_overlap):
                     break
         except Exception:
@@ -122,7 +124,8 @@ class Episode:
         world.run(int(self.lease_ns * self.chance.uniform(1, 3)))
         if not (self.lose_owner() and self.recover() and self.switch_over()):
             return False
-        special = self.chance.choice((None, None, None, self.force, self.clash)) if self.promised else None
+        scenes = (None, None, None, self.force, self.clash, self.rolling_change, self.force_in_vain)
+        special = self.chance.choice(scenes) if self.promised else self.cut_heartbeats
         return special is None or special()
 
     def mutant_goes_on(self) -> bool:
@@ -300,6 +303,77 @@ class Episode:
         world.run(2 * self.lease_ns)
         return self.recover()
 
+    def force_in_vain(self) -> bool:
+        """Owner and another director are cut from each other, and an administrator forces the other: it is refused."""
+        world, group = self.world, self.world.groups[0]
+        owner = self.owner_of(group)
+        if owner is None:
+            return True
+        other = next(machine for machine in world.directors if machine is not owner)
+        self.cut_pair(owner, other)
+        world.run(int(self.lease_ns * self.chance.uniform(0, 3)))
+        request = world.admin(other, AdminAction.TAKEOVER, group)
+        world.run_until(lambda: request in other.answers, 5 * self.lease_ns)
+        if request not in other.answers or (other.answers[request].done and world.serving(group) == [owner.name]):
+            self.outcome.stuck.append(f"{other.name} was forced beside {owner.name}: {other.answers.get(request)}")
+            return False
+        self.chaos.end()
+        return not world.tally.overlaps and self.recover()
+
+    def cut_heartbeats(self) -> bool:
+        """Without a witness: all links are cut, the clients' network is not, and the owner stays the only one."""
+        world, group = self.world, self.world.groups[0]
+        world.run(2 * self.lease_ns)
+        owner, before = self.owner_of(group), len(world.tally.best_effort)
+        if owner is None:
+            return True
+        self.cut_pair(*world.directors)
+        world.run(5 * self.lease_ns)
+        if len(world.tally.best_effort) > before or world.serving(group) != [owner.name]:
+            self.outcome.stuck.append(
+                f"only links were cut, and {world.serving(group)} serve {group}, not {owner.name}"
+            )
+            return False
+        self.chaos.end()
+        return self.recover()
+
+    def owner_of(self, group: str) -> Machine | None:
+        """Return the machine that serves a group, None when there is not exactly one."""
+        serving = self.world.serving(group)
+        return self.world.machines[serving[0]] if len(serving) == 1 else None
+
+    def cut_pair(self, one: Machine, other: Machine) -> None:
+        """Cut all links between two machines."""
+        links = range(self.world.setting.links)
+        names = ((one.name, other.name), (other.name, one.name))
+        self.world.network.cut([(*way, link) for way in names for link in links])
+
+    def rolling_change(self) -> bool:
+        """The list of members changes: machine after machine is restarted with the new one, in the midst of faults."""
+        world, chance = self.world, self.chance
+        number = len(world.network.addresses)
+        leaving = world.witnesses[0].name if world.witnesses and chance.random() < 0.5 else ""
+        joining = [world.add_witness(f"x{number + index}") for index in range(1 if leaving else 2)]
+        members = (*(each for each in world.members if each.name != leaving), *joining)
+        for each in joining:
+            world.machines[each.name].members = members
+        world.note(f"the members are to be {', '.join(each.name for each in members)}")
+        self.chaos.choose()
+        self.chaos.begin()
+        for member in chance.sample(members, len(members)):
+            world.run(chance.randint(0, self.lease_ns))
+            machine = world.machines[member.name]
+            machine.members = members
+            machine.kill()
+            self.chaos.start_later(machine, chance.randint(1, self.lease_ns))
+        world.run(chance.randint(0, self.lease_ns))
+        if leaving:
+            world.remove(leaving)
+        world.members = members
+        world.witnesses = [each for each in world.machines.values() if each.witness]
+        self.chaos.end()
+        return not world.tally.overlaps and self.recover()
+
     def clash(self) -> bool:
         """One more machine comes up with a director's name, and goes away; the director is restarted."""
         world = self.world
@@ -332,8 +406,9 @@ def live(
     trace: bool = False,
     rate_ppm: int | None = None,
     until_overlap: bool = False,
+    only: str = "",
 ) -> Outcome:
-    """Run one seed; `until_overlap`: to see that a rule is needed, where it is promised at all."""
-    promised = True if until_overlap else None
+    """Run one seed; `until_overlap`: to see that a rule is needed, where it is promised at all; `only`: one scene."""
+    promised = only != "cut_heartbeats" if until_overlap or only else None
     setting = setting_of(seed, profile, rate_ppm, promised=promised)
-    return Episode(seed, profile, setting, rules, trace=trace).run(until_overlap=until_overlap)
+    return Episode(seed, profile, setting, rules, trace=trace).run(until_overlap=until_overlap, only=only)
