@@ -13,11 +13,21 @@ from typing import Protocol
 
 import trio
 
-from hawatch.agent.lease_site import membership_of, next_boot, read_keys, read_pins, write_pins
+from hawatch.agent.lease_site import (
+    RUN_FILE,
+    membership_of,
+    next_boot,
+    read_keys,
+    read_pins,
+    read_run,
+    write_pins,
+    write_run,
+)
 from hawatch.agent.node_loop import Effects, NodeLoop
 from hawatch.agent.ownership import Emit, StatusPart
 from hawatch.agent.settings import Settings, now_ns, wall_ns
 from hawatch.cluster.effects import AdminAction, Answer, FitnessChanged, GroupsChanged
+from hawatch.cluster.membership import FormerRun
 from hawatch.cluster.node import Node
 from hawatch.cluster.report import report
 from hawatch.control.protocol import ALL
@@ -107,11 +117,13 @@ class LeasedOwnership:
                 adopted=effects.adopted(),
                 paused=self._paused,
                 pins=read_pins(settings.places.state_dir / PINS_FILE),
+                former=read_run(settings.places.state_dir / RUN_FILE),
             )
             port = settings.config.cluster.port
             self._loop = NodeLoop(
                 node, port, now_ns, emit, effects,
                 changed=changed, remember=self._remember_giveaway, remember_pins=self._remember_pins,
+                remember_run=self._remember_run,
             )  # fmt: skip
             self._effects = effects
             self._ready.set()
@@ -139,6 +151,11 @@ class LeasedOwnership:
 
     def _remember_pins(self, groups: tuple[str, ...]) -> None:
         problem = write_pins(self._settings.places.state_dir / PINS_FILE, groups)
+        if problem and self._emit is not None:
+            self._emit([Event("state_broken", problem, Severity.WARNING)])
+
+    def _remember_run(self, run: FormerRun) -> None:
+        problem = write_run(self._settings.places.state_dir / RUN_FILE, run)
         if problem and self._emit is not None:
             self._emit([Event("state_broken", problem, Severity.WARNING)])
 

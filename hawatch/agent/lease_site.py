@@ -7,12 +7,17 @@ from pathlib import Path
 
 from hawatch.agent.words_file import read_words, write_words
 from hawatch.cluster import keys
-from hawatch.cluster.membership import GroupSettings, Member, Membership, QuorumMode
+from hawatch.cluster.membership import FormerRun, GroupSettings, Member, Membership, QuorumMode
+from hawatch.cluster.parameters import LEASE_NS_MAX
 from hawatch.config.schema import Config
 from hawatch.errors import ConfigError
 
 BOOT_DIGITS_MAX = 20
 BOOT_MAX = 1 << 61
+RUN_FILE = "members"
+"""In the state directory: what the next process must know of this one's list of members and lease."""
+RUN_CHARACTERS_MAX = 100
+SETTLED = "settled"
 
 
 def membership_of(config: Config, node: str) -> Membership:
@@ -44,6 +49,26 @@ def write_pins(path: Path, groups: tuple[str, ...]) -> str:
     """Keep them; return a sentence if that cannot be done, else ""."""
     problem = write_words(path, groups)
     return f"{problem}: after a restart groups fall back to their preferred director" if problem else ""
+
+
+def read_run(path: Path) -> FormerRun | None:
+    """Return what a former process of this node kept; None at the first start, or where the file cannot be read."""
+    try:
+        words = path.read_text("ascii")[:RUN_CHARACTERS_MAX].split()
+        return FormerRun(int(words[0]), min(max(0, int(words[1])), LEASE_NS_MAX), settled=words[2] == SETTLED)
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def write_run(path: Path, run: FormerRun) -> str:
+    """Keep it; return a sentence if that cannot be done, else "". Never waits for the disk."""
+    scratch = path.with_name(path.name + ".new")
+    try:
+        scratch.write_text(f"{run.members} {run.lease_ns} {SETTLED if run.settled else 'changing'}\n", "ascii")
+        os.replace(scratch, path)
+    except OSError as error:
+        return f"{path} cannot be written ({error.strerror}): stop all nodes before you change the members or the lease"
+    return ""
 
 
 def next_boot(path: Path, wall_ns: int) -> tuple[int, str]:

@@ -29,11 +29,13 @@ from hawatch.cluster.effects import (
     NodeEvent,
     RememberGiveaway,
     RememberPins,
+    RememberRun,
     Send,
     SetTimer,
     Stopped,
     Tick,
 )
+from hawatch.cluster.membership import FormerRun
 from hawatch.cluster.node import Node
 from hawatch.cluster.wire import DATAGRAM_BYTES_MAX
 from hawatch.errors import LocalError
@@ -73,8 +75,9 @@ class NodeLoop:
         changed: Callable[[], None] = lambda: None,
         remember: Callable[[bool], None] = lambda paused: None,
         remember_pins: Callable[[tuple[str, ...]], None] = lambda groups: None,
+        remember_run: Callable[[FormerRun], None] = lambda run: None,
     ) -> None:
-        """`changed` is called when `node.owned()` has; `remember` and `remember_pins` keep on disk what was said."""
+        """`changed` is called when `node.owned()` has; what begins with `remember` keeps on disk what was said."""
         self.node = node
         self.stopped = trio.Event()
         self._now_ns = now_ns
@@ -83,6 +86,7 @@ class NodeLoop:
         self._changed = changed
         self._remember = remember
         self._remember_pins = remember_pins
+        self._remember_run = remember_run
         self._inbox: deque[NodeEvent] = deque()
         self._busy = False
         self._timer_ns = now_ns()
@@ -193,6 +197,8 @@ class NodeLoop:
                     self._remember(paused)
                 case RememberPins(groups=groups):
                     self._remember_pins(groups)
+                case RememberRun(run=run):
+                    self._remember_run(run)
                 case Stopped():
                     self.stopped.set()
                 case _ if self._effects is not None:

@@ -10,16 +10,18 @@ import os
 import signal
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from random import SystemRandom
 
 import trio
 
-from hawatch.agent.lease_site import membership_of, next_boot, read_keys
+from hawatch.agent.lease_site import RUN_FILE, membership_of, next_boot, read_keys, read_run, write_run
 from hawatch.agent.node_loop import NodeLoop
 from hawatch.agent.output import never_wait_for_output, open_standard_descriptors
 from hawatch.agent.process import notify_service_manager
 from hawatch.agent.runtime import lock_runtime, lock_state
 from hawatch.agent.settings import Places, Settings, load_settings, now_ns, wall_ns
+from hawatch.cluster.membership import FormerRun
 from hawatch.cluster.node import Node
 from hawatch.errors import ConfigError, UsageError
 from hawatch.model import Event
@@ -61,8 +63,15 @@ async def _run(settings: Settings) -> None:
         boot=boot,
         random=SystemRandom(),
         now_ns=now_ns(),
+        former=read_run(settings.places.state_dir / RUN_FILE),
     )
-    loop = NodeLoop(node, settings.config.cluster.port, now_ns, emit)
+    loop = NodeLoop(
+        node,
+        settings.config.cluster.port,
+        now_ns,
+        emit,
+        remember_run=lambda run: _remember_run(settings.places.state_dir / RUN_FILE, run),
+    )
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(loop.run)
@@ -74,6 +83,12 @@ async def _run(settings: Settings) -> None:
                     break
                 _read_keys_again(settings, node)
             nursery.cancel_scope.cancel()
+
+
+def _remember_run(path: Path, run: FormerRun) -> None:
+    problem = write_run(path, run)
+    if problem:
+        print(f"hawatch witness: {problem}", file=sys.stderr, flush=True)
 
 
 def _read_keys_again(settings: Settings, node: Node) -> None:

@@ -3,6 +3,7 @@
 Theory of operation. An acceptor says yes when it has promised the group to nobody, when the promise has run out on
 its own clock, or when the asker is the node that has it. Having no disk it forgets at a restart; so for `silence_ns`
 after its start it promises nothing, by which time everything that it could have promised has run out.
+A list of members that differs from the one of the former process does not take effect at once either; see `settling`.
 Requests and releases of a node are ordered by (boot, round): what is not newer than the newest seen is ignored, so
 that a delayed or repeated datagram can neither take nor clear a lease. The newest request itself may come again,
 because the answer to it was lost: it is answered again and extends nothing. A refusal changes nothing.
@@ -68,6 +69,8 @@ class Acceptor:
         self.parameters = parameters
         self.memory = {group: GroupMemory() for group in groups}
         self.silent_until_ns = started_ns + (parameters.silence_ns if silent else 0)
+        self.settled = True
+        """The list of members is in effect: every member is known to have it."""
         assert self.silent_until_ns >= started_ns
 
     def add(self, groups: Iterable[int]) -> None:
@@ -87,6 +90,8 @@ class Acceptor:
         if order == memory.newest.get(asker):
             kept = self.lease(group, now_ns)
             return Granted(memory.epoch) if kept and (kept.holder, kept.boot, kept.round) == (asker, *order) else None
+        if not self.settled:
+            return Denied(DenyReason.MEMBERS, 0, 0, memory.epoch)
         if now_ns < self.silent_until_ns:
             return Denied(DenyReason.SILENT, 0, self.silent_until_ns - now_ns, memory.epoch)
         if lease_ns > self.parameters.longest_lease_ns:

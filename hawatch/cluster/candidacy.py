@@ -77,7 +77,7 @@ def held_by_another(group: Group, now_ns: int) -> str:
         if group.lease_end_ns != lease.expires_ns:
             group.lease_end_ns = lease.expires_ns
             group.free_ns = lease.expires_ns + int(site.random.uniform(*AFTER_LEASE_NS))
-        group.not_before_ns = group.free_ns
+        group.not_before_ns, group.waits_on = group.free_ns, frozenset({lease.holder})
         group.free_since_ns = -1
         return f"{site.name(lease.holder)} has the lease"
     owner = site.owner_claim(group.group, now_ns)
@@ -92,6 +92,8 @@ def held_by_another(group: Group, now_ns: int) -> str:
 def held_back(group: Group, now_ns: int, *, adopted: bool) -> str:
     """Return a sentence if the lease is free but others come first, or nobody answers."""
     site = group.site
+    if not site.acceptor.settled and not group.forced:
+        return site.unsettled_reason()
     if now_ns < group.defer_until_ns:
         group.not_before_ns = group.defer_until_ns
         return "the last owner gave the group to another director, which comes first"

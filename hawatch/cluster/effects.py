@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from hawatch.cluster.membership import GroupSettings
+from hawatch.cluster.membership import FormerRun, GroupSettings
 from hawatch.model import Event
 
 
@@ -245,6 +245,13 @@ class RememberPins:
 
 
 @dataclass(frozen=True, slots=True)
+class RememberRun:
+    """Keep on disk what the next process of this node has to know of this one."""
+
+    run: FormerRun
+
+
+@dataclass(frozen=True, slots=True)
 class InstallGroups:
     """Let the gate cover the addresses of the newest configuration and no others.
 
@@ -272,6 +279,7 @@ Command = (
     | Answer
     | RememberGiveaway
     | RememberPins
+    | RememberRun
     | InstallGroups
     | Stopped
 )

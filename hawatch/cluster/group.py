@@ -61,6 +61,8 @@ class Group:
         self.hold_down = HoldDown(site.parameters.hold_down_ns)
         # Waiting for one's turn.
         self.not_before_ns = 0
+        self.waits_on: frozenset[int] | None = None
+        """Whose promises make it wait until then; None: anybody's, or nobody's in particular."""
         self.waiting = ""
         self.defer_until_ns = -1
         self.invited = self.invited_by_admin = self.forced = False

@@ -41,6 +41,18 @@ class GroupSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class FormerRun:
+    """What a node's former processes may have promised by, and to whom; kept on disk."""
+
+    members: int
+    """`Membership.digest` of the list that it told others."""
+    lease_ns: int
+    """The longest lease that can still be out."""
+    settled: bool
+    """That list had taken effect."""
+
+
+@dataclass(frozen=True, slots=True)
 class Membership:
     """The cluster and this node's place in it."""
 
@@ -70,6 +82,12 @@ class Membership:
     def majority(self) -> int:
         """Grants that make an owner, where a majority does."""
         return len(self.members) // 2 + 1
+
+    @property
+    def digest(self) -> int:
+        """Return the identifier of the list of members and of what makes a quorum: nodes compare it."""
+        roles = sorted(f"{member.name} {'votes' if member.votes_only else 'directs'}" for member in self.members)
+        return identifier("\n".join([str(self.quorum), *roles]))
 
     @property
     def names(self) -> dict[int, str]:

@@ -44,22 +44,25 @@ from hawatch.cluster.effects import (
     Tick,
 )
 from hawatch.cluster.keys import KeyRing
-from hawatch.cluster.membership import GroupSettings, Membership
+from hawatch.cluster.membership import FormerRun, GroupSettings, Membership
 from hawatch.cluster.ownership import Ownership
 from hawatch.cluster.quorum import Phase
 from hawatch.cluster.reception import Reception
 from hawatch.cluster.requests import Requests
+from hawatch.cluster.settling import Settling
 from hawatch.cluster.site import BROADCAST, PeerClaim, PeerReport, Randomness, Site
 from hawatch.cluster.telling import Telling
 from hawatch.cluster.wire import (
     BY_ADMIN,
     PAUSED,
     READY,
+    SEEN,
     UNABLE,
     Claim,
     Codec,
     Datagram,
     Deny,
+    DenyReason,
     Grant,
     GroupState,
     Handover,
@@ -79,7 +82,8 @@ class Node:
 
     `boot` must be higher than at every former start of this node. `adopted` names the groups whose gate a former
     process of this node left open, with the slot in use; `pins` those that an administrator gave to this node. `silent`
-    is False only where nothing can have been promised before: the first start of a site in a simulation.
+    is False only where nothing can have been promised before: the first start of a site in a simulation. `former` is
+    what the last `RememberRun` kept, None at the first start.
     """
 
     def __init__(
@@ -94,6 +98,7 @@ class Node:
         paused: bool = False,
         pins: frozenset[str] = frozenset(),
         silent: bool = True,
+        former: FormerRun | None = None,
     ) -> None:
         assert boot > 0
         self.membership = membership
@@ -114,12 +119,14 @@ class Node:
             me=me,
             boot=boot,
             names={me: membership.node, **{node: member.name for node, member in peers.items()}},
+            members=membership.digest,
             directors=tuple(node for node, member in peers.items() if not member.votes_only),
             reports={node: PeerReport() for node in peers},
             paused=paused,
             pins=pins,
         )
-        self.reception = Reception(Codec(membership.cluster, list(peers), keyring), self.site)
+        self.settling = Settling(self.site, former, now_ns, silent=silent)
+        self.reception = Reception(Codec(membership.cluster, list(peers), keyring, self.site.members), self.site)
         self.links = {node: member.links for node, member in peers.items()}
         self.sequence = self.beats = 0
         self.next_beat_ns = now_ns
@@ -221,6 +228,7 @@ class Node:
             self.was_paused(late_ns, now_ns)
         self.next_beat_ns = max(self.next_beat_ns + heartbeat_ns, now_ns + heartbeat_ns // 2)
         self.site.detector.check(now_ns)
+        self.settling.look(now_ns)
         if not self.voter:
             self.telling.quorum(now_ns)
             nonce = self.reception.new_nonce(now_ns)
@@ -251,6 +259,7 @@ class Node:
         flags = PAUSED if site.paused or site.stopping else 0
         flags |= READY if site.proven(now_ns) and not site.doubts_gate(now_ns) else 0
         flags |= UNABLE if now_ns < site.clash_until_ns else 0
+        flags |= 0 if site.unseen() else SEEN
         self.told = self.claims()
         if nonce is not None:
             site.send(Ping(nonce))
@@ -261,6 +270,7 @@ class Node:
     def take(self, datagram: Datagram, link: int, now_ns: int) -> None:
         """Hand each message of a fresh datagram to its part."""
         sender, report = datagram.sender, self.site.reports[datagram.sender]
+        report.members = datagram.members
         for message in datagram.messages:
             self.reception.note_life(sender, link, message, now_ns)
             match message:
@@ -277,19 +287,21 @@ class Node:
                     if message.boot > self.site.boot:
                         self.outdated(message.boot, now_ns)
                 case Request():
-                    self.answer_request(sender, datagram.boot, message, now_ns)
+                    self.answer_request(datagram, message, now_ns)
                 case Grant() | Deny() | Release() | Handover():
                     self.take_lease_message(sender, datagram.boot, message, now_ns)
                 case _:
                     pass
 
-    def answer_request(self, asker: int, boot: int, request: Request, now_ns: int) -> None:
+    def answer_request(self, datagram: Datagram, request: Request, now_ns: int) -> None:
         """Decide on a request as an acceptor, and answer."""
+        asker, order = datagram.sender, (datagram.boot, request.round)
         if asker not in self.site.directors:
             return
-        decision = self.site.acceptor.request(
-            asker, (boot, request.round), request.group, request.lease_ns, request.epoch, now_ns
-        )
+        if datagram.members != self.site.members:
+            self.site.send(Deny(request.group, request.nonce, DenyReason.MEMBERS, 0, 0, 0), asker)
+            return
+        decision = self.site.acceptor.request(asker, order, request.group, request.lease_ns, request.epoch, now_ns)
         match decision:
             case Granted(epoch=epoch):
                 self.site.send(Grant(request.group, request.nonce, epoch), asker)

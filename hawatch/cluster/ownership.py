@@ -45,7 +45,10 @@ class Ownership(Group):
         rounds.denied(self, acceptor, denial, now_ns)
 
     def released(self, sender: int, successor: int, now_ns: int, *, by_admin: bool) -> None:
-        """Another director let the group go, perhaps to this one: what it held up may be asked for again at once."""
+        """Another director let the group go, perhaps to this one: what it held up may be asked for again at once.
+
+        Only what it held up. Two candidates that are refused because of a third node would wake each other for ever.
+        """
         rounds.rival_gone(self, sender, now_ns)
         if self.state is not GroupState.STANDBY:
             return
@@ -53,7 +56,7 @@ class Ownership(Group):
             self.invite(now_ns, by_admin=by_admin)
         elif successor:
             self.defer_until_ns = now_ns + self.site.parameters.lease_ns
-        else:  # an owner, or a candidate whose promises made ours fail
+        elif self.waits_on is None or sender in self.waits_on:
             soon_ns = now_ns + int(self.site.random.uniform(*HINT_JITTER_NS))
             self.not_before_ns = min(self.not_before_ns, soon_ns)
 

@@ -70,7 +70,12 @@ class LeaseParameters:
     @property
     def silence_ns(self) -> int:
         """M, rule 3: T_max * (1 + rho) / (1 - rho), rounded up."""
-        return -(-self.longest_lease_ns * (MILLION + self.rho_ppm) // (MILLION - self.rho_ppm))
+        return self.silence_after_ns(0)
+
+    def silence_after_ns(self, former_lease_ns: int) -> int:
+        """M after a process that may have promised as much as `former_lease_ns`."""
+        longest_ns = max(self.longest_lease_ns, former_lease_ns)
+        return -(-longest_ns * (MILLION + self.rho_ppm) // (MILLION - self.rho_ppm))
 
     @property
     def round_ns(self) -> int:

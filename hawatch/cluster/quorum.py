@@ -66,12 +66,20 @@ class Round:
         waits = sorted(denial.remaining_ns for denial in told)
         return waits[-1 - spare] if len(waits) > spare else 0
 
+    def holders(self, rivals: set[int]) -> frozenset[int] | None:
+        """Return who has what was refused: owners if any refusal names one, else rivals; None when it was not that."""
+        held = {denial.holder for denial in self.denials.values() if denial.reason == DenyReason.HELD}
+        if held:
+            return frozenset(held - rivals or held)
+        return frozenset() if self.denials else None
+
     def refusal_words(self) -> str:
         """Say why acceptors refused."""
         words = {
             DenyReason.HELD: "promised it to another",
             DenyReason.SILENT: "started lately and must not promise anything yet",
             DenyReason.TOO_LONG: "accept only a shorter lease",
+            DenyReason.MEMBERS: "have another list of members, or have not seen all members with the new one",
         }
         counts = {reason: sum(denial.reason == reason for denial in self.denials.values()) for reason in words}
         return ", ".join(f"{count} acceptors {words[reason]}" for reason, count in counts.items() if count)

@@ -18,8 +18,8 @@ def report(node: Node, now_ns: int) -> dict[str, object]:
     peers = [(peer, site.detector.peers[peer]) for peer in site.reports]
     return {
         "quorum": quorum(node, now_ns),
-        "directors": [peer_part(health, now_ns) for peer, health in peers if peer in site.directors],
-        "witnesses": [peer_part(health, now_ns) for peer, health in peers if peer not in site.directors],
+        "directors": [peer_part(node, peer, health, now_ns) for peer, health in peers if peer in site.directors],
+        "witnesses": [peer_part(node, peer, health, now_ns) for peer, health in peers if peer not in site.directors],
         "groups": [group_part(node, group, now_ns) for group in node.groups.values()],
         "rejected": {str(reason): count for reason, count in sorted(node.reception.rejections.items())},
     }
@@ -30,8 +30,16 @@ def quorum(node: Node, now_ns: int) -> dict[str, object]:
     site, membership = node.site, node.membership
     reachable, count = site.reachable(now_ns), len(membership.members)
     held = site.proven(now_ns)
+    differing = site.others_differ()
     if membership.quorum is not QuorumMode.WITNESS:
         reason = BEST_EFFORT
+    elif differing:
+        reason = (
+            f"{', '.join(differing)} has another list of directors and witnesses, so its grants do not count:"
+            " make the files the same and restart it"
+        )
+    elif not site.acceptor.settled:
+        reason = site.unsettled_reason()
     elif held:
         reason = f"{reachable} of {count} nodes answer, {membership.majority} are needed"
     else:
@@ -48,10 +56,12 @@ def quorum(node: Node, now_ns: int) -> dict[str, object]:
     }
 
 
-def peer_part(health: PeerHealth, now_ns: int) -> dict[str, object]:
+def peer_part(node: Node, peer: int, health: PeerHealth, now_ns: int) -> dict[str, object]:
     """Return what is known of a peer."""
+    members = node.site.reports[peer].members
     return {
         "name": health.name,
+        "members": "" if not members else "same" if members == node.site.members else "other",
         "state": str(health.state),
         "silent_ms": health.silence_ns(now_ns) // NS_PER_MS,
         "phi": round(health.phi(now_ns), 2),

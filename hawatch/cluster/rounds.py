@@ -265,7 +265,9 @@ def back_off(group: Group, round_: Round, now_ns: int) -> None:
     """Choose when to ask again: by the hint of a refusal, else at random so that two candidates come apart."""
     site = group.site
     membership, heartbeat_ns = site.membership, site.parameters.heartbeat_ns
-    hint_ns = round_.hint_ns(len(membership.members) - membership.majority, site.rivals(group.group))
+    rivals = site.rivals(group.group)
+    hint_ns = round_.hint_ns(len(membership.members) - membership.majority, rivals)
+    group.waits_on = round_.holders(rivals)
     assert hint_ns >= 0
     if hint_ns:
         wait_ns = hint_ns + int(site.random.uniform(*HINT_JITTER_NS))

@@ -4,7 +4,8 @@ Theory of operation. A datagram names its sender's boot and a sequence number of
 can still record datagrams and send them again, to a node that was restarted since and has forgotten what it saw.
 So a boot is believed only when it has answered a fresh question of ours (a pong with our nonce): from then on every
 sequence number above that answer's was made after it. Until then a boot is *pending*: its pings are answered and
-it is asked, nothing more. Once a boot is believed, older boots are refused for good.
+it is asked, nothing more. Once a boot is believed, older boots are refused for good. A pending one refuses nobody: it
+may be the copy of a datagram from before its sender's clock went back, and will never answer.
 
 Within a boot each number is used once: a sliding window remembers the last `WINDOW`, so that datagrams may overtake
 each other; what is older than the window is stale.
@@ -76,7 +77,7 @@ class Session:
 
     @property
     def awaits_proof(self) -> bool:
-        """Whether a newer boot than the believed one has spoken and should be asked."""
+        """Whether a boot that is not believed yet has spoken and should be asked."""
         return self.pending is not None
 
     def admit(self, boot: int, sequence: int) -> Standing:
@@ -87,10 +88,8 @@ class Session:
                 return self.verified.admit(sequence)
             if boot < self.verified.boot:
                 return Standing.OLD_BOOT
-        if self.pending is None or boot > self.pending.boot:
+        if self.pending is None or boot != self.pending.boot:
             self.pending = Window(boot, 0, all_seen=False)
-        if boot < self.pending.boot:
-            return Standing.OLD_BOOT
         standing = self.pending.admit(sequence)
         return Standing.UNVERIFIED if standing is Standing.FRESH else standing
 

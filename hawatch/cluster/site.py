@@ -12,7 +12,7 @@ from hawatch.cluster.effects import Command, Emit
 from hawatch.cluster.fitness import Contender
 from hawatch.cluster.membership import Membership, QuorumMode
 from hawatch.cluster.parameters import LeaseParameters
-from hawatch.cluster.wire import PAUSED, READY, GroupState, Message, identifier
+from hawatch.cluster.wire import PAUSED, READY, SEEN, GroupState, Message, identifier
 from hawatch.model import Event, Severity
 
 BROADCAST = 0
@@ -49,6 +49,8 @@ class PeerReport:
     """When it last answered a fresh nonce."""
     asked_ns: int = -1 << 62
     """When a witness asked it last."""
+    members: int = 0
+    """Identifier of its list of members, 0 before it was heard."""
     told_boot_ns: int = -1 << 62
     """When an older boot of it was last told which one is believed."""
     claims: dict[int, PeerClaim] = field(default_factory=dict)
@@ -71,6 +73,8 @@ class Site:
     me: int
     boot: int
     names: Mapping[int, str]
+    members: int
+    """Identifier of the list of members."""
     directors: tuple[int, ...]
     """Identifiers of the other directors."""
     reports: dict[int, PeerReport]
@@ -98,6 +102,28 @@ class Site:
     def name(self, node: int) -> str:
         """Return a node's name; for people."""
         return self.names.get(node, "nobody")
+
+    def others_differ(self) -> list[str]:
+        """Return the nodes that live and have another list of members than this one."""
+        return [
+            self.name(node)
+            for node, report in self.reports.items()
+            if report.members not in (0, self.members) and self.alive(node)
+        ]
+
+    def unsettled_reason(self) -> str:
+        """Say what a node waits for whose list of members was changed."""
+        missing = [self.name(node) for node in self.unseen()]
+        return f"the list of members was changed: it takes effect when {', '.join(missing)} has been seen with it"
+
+    def unseen(self) -> list[int]:
+        """Return the nodes that have not been seen with this node's list of members."""
+        return [node for node, report in self.reports.items() if report.members != self.members]
+
+    def told_seen(self) -> bool:
+        """Return whether a director with the same list says that it has seen every member with it."""
+        reports = [self.reports[node] for node in self.directors]
+        return any(report.members == self.members and report.flags & SEEN for report in reports)
 
     def reachable(self, now_ns: int) -> int:
         """Count the acceptors, this one included, that answered lately."""

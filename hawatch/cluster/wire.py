@@ -11,6 +11,7 @@ Theory of operation. A datagram is a header, any number of messages, and a tag; 
     |                     sender  (64 bits)                         |
     |                     boot    (64 bits)                         |
     |                     sequence of that boot (64 bits)           |
+    |                     members, as the sender has them (64 bits) |
     +---------------------------------------------------------------+
     |  message: type (8 bits), fixed body of that type ...          |
     +---------------------------------------------------------------+
@@ -39,7 +40,7 @@ VERSION = 1
 DATAGRAM_BYTES_MAX = 1200
 """Fits every path that carries IPv6 (RFC 8200 section 5: 1280) with room for UDP, IP and a tunnel."""
 TAG_BYTES = 16
-HEADER = struct.Struct("!2sBBQQQQ")
+HEADER = struct.Struct("!2sBBQQQQQ")
 BODY_BYTES_MAX = DATAGRAM_BYTES_MAX - HEADER.size - TAG_BYTES
 DATAGRAM_BYTES_MIN = HEADER.size + TAG_BYTES + 1
 NUMBER_MAX = (1 << 62) - 1
@@ -84,11 +85,14 @@ class DenyReason(IntEnum):
     """The acceptor started lately and may have forgotten a promise."""
     TOO_LONG = 3
     """The lease asked for is longer than this acceptor's silence would cover."""
+    MEMBERS = 4
+    """The asker has another list of members, or the acceptor has not seen every member with its new list."""
 
 
-READY, PAUSED, UNABLE = 1, 2, 4
-"""Flags of a heartbeat: a majority answers; given away by an administrator; may not own (name used twice)."""
-HEARTBEAT_FLAGS = READY | PAUSED | UNABLE
+READY, PAUSED, UNABLE, SEEN = 1, 2, 4, 8
+"""Flags of a heartbeat: a majority answers; given away by an administrator; may not own (name used twice); every
+member has been seen with the sender's list of members."""
+HEARTBEAT_FLAGS = READY | PAUSED | UNABLE | SEEN
 BY_ADMIN = 1
 """Flag of a release: an administrator moved the group, so it doesn't fall back by itself."""
 
@@ -193,6 +197,8 @@ class Datagram(NamedTuple):
     boot: int
     sequence: int
     messages: list[Message]
+    members: int = 0
+    """Identifier of the list of members that the sender's configuration has."""
 
 
 def identifier(name: str) -> int:
@@ -267,13 +273,14 @@ def encode_messages(messages: Iterable[Message]) -> list[bytes]:
 class Codec:
     """Makes and reads the datagrams of one cluster."""
 
-    def __init__(self, cluster: str, senders: Sequence[int], ring: KeyRing) -> None:
+    def __init__(self, cluster: str, senders: Sequence[int], ring: KeyRing, members: int = 0) -> None:
         assert len(set(senders)) == len(senders), "two nodes with one identifier"
         assert 0 not in senders
         self.cluster = identifier(cluster)
         self.cluster_bytes = self.cluster.to_bytes(8, "big")
         self.senders = frozenset(sender.to_bytes(8, "big") for sender in senders)
         self.ring = ring
+        self.members = members
 
     def use(self, ring: KeyRing) -> None:
         """Change the keys; datagrams under way that were made with a key that is gone will be rejected."""
@@ -286,7 +293,7 @@ class Codec:
         assert 0 <= boot <= NUMBER_MAX
         assert 0 < sequence <= NUMBER_MAX
         ring = self.ring
-        head = HEADER.pack(MAGIC, VERSION, ring.active, self.cluster, sender, boot, sequence)
+        head = HEADER.pack(MAGIC, VERSION, ring.active, self.cluster, sender, boot, sequence, self.members)
         signed = head + body
         return signed + hmac.digest(ring.keys[ring.active], signed, "sha256")[:TAG_BYTES]
 
@@ -310,10 +317,10 @@ class Codec:
         tag = hmac.digest(key, data[:-TAG_BYTES], "sha256")[:TAG_BYTES]
         if not hmac.compare_digest(tag, data[-TAG_BYTES:]):
             return Rejection.TAG
-        _, _, _, _, sender, boot, sequence = HEADER.unpack_from(data)
+        _, _, _, _, sender, boot, sequence, members = HEADER.unpack_from(data)
         if boot > NUMBER_MAX or not 0 < sequence <= NUMBER_MAX:
             return Rejection.MALFORMED
         messages = decode_messages(data[HEADER.size : -TAG_BYTES])
         if not messages:
             return Rejection.MALFORMED
-        return Datagram(sender, boot, sequence, messages)
+        return Datagram(sender, boot, sequence, messages, members)

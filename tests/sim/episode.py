@@ -47,6 +47,8 @@ class Outcome:
     crashes: list[str] = field(default_factory=list)
     takeovers_ns: list[int] = field(default_factory=list)
     switchovers_ns: list[int] = field(default_factory=list)
+    recoveries_ns: list[int] = field(default_factory=list)
+    """How long after the last fault each group was where it belongs."""
     events: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
     best_effort: int = 0
@@ -82,14 +84,16 @@ class Episode:
         self.lease_ns = setting.parameters.lease_ns
         self.parameters = setting.parameters
 
-    def run(self, rounds: int = ROUNDS, *, until_overlap: bool = False) -> Outcome:
-        """Live through all rounds; stop at the first broken promise."""
+    def run(self, rounds: int = ROUNDS, *, until_overlap: bool = False, only: str = "") -> Outcome:
+        """Live through all rounds, or one of the scenes named below; stop at the first broken promise."""
         outcome, world = self.outcome, self.world
         try:
             for machine in world.machines.values():
                 world.later(self.chance.randint(0, self.lease_ns), lambda each=machine: each.agent or each.start())
             world.run(self.lease_ns)
-            for _ in range(rounds):
+            if only:
+                _ = self.recover() and getattr(self, only)()
+            for _ in range(0 if only else rounds):
                 if not self.round(until_overlap=until_overlap):
                     break
         except Exception:
@@ -120,7 +124,8 @@ class Episode:
         world.run(int(self.lease_ns * self.chance.uniform(1, 3)))
         if not (self.lose_owner() and self.recover() and self.switch_over()):
             return False
-        special = self.chance.choice((None, None, None, self.force, self.clash)) if self.promised else None
+        scenes = (None, None, None, self.force, self.clash, self.rolling_change, self.force_in_vain)
+        special = self.chance.choice(scenes) if self.promised else self.cut_heartbeats
         return special is None or special()
 
     def mutant_goes_on(self) -> bool:
@@ -149,35 +154,39 @@ class Episode:
         return any(isinstance(node, Node) and node.groups[group].pinned for node in nodes)
 
     def recover(self) -> bool:
-        """Wait until everything is as it should be; return whether it came to that in time."""
+        """Wait until every group is where it belongs; return whether all came to that within three leases.
+
+        One limit for all of it, from the last fault on: that somebody owns, and that it is the preferred one.
+        """
         limit_ns = RECOVERY_LEASES * self.lease_ns
+        since_ns = self.world.now_ns
         for settings in self.world.settings:
             group, prefer = settings.name, settings.prefer
-            if self.missed(lambda group=group: bool(self.world.serving(group)), limit_ns, group):
-                self.outcome.stuck.append(
-                    f"nobody owns {group} {RECOVERY_LEASES} leases after the last fault: {self.states(group)}"
-                )
-                return False
-            as_preferred = lambda group=group, prefer=prefer: (  # noqa: E731
-                self.world.serving(group) == [prefer] or (self.pinned(group) and bool(self.world.serving(group)))
-            )
-            if self.missed(as_preferred, limit_ns, group):
+            if self.missed(lambda group=group, prefer=prefer: self.as_wanted(group, prefer), since_ns, limit_ns, group):
                 self.outcome.stuck.append(
                     f"{prefer} does not own {group} {RECOVERY_LEASES} leases after the last fault: {self.states(group)}"
                 )
                 return False
+            self.outcome.recoveries_ns.append(self.world.now_ns - since_ns)
         return not self.world.tally.overlaps
 
-    def missed(self, condition: Callable[[], bool], limit_ns: int, group: str) -> bool:
+    def as_wanted(self, group: str, prefer: str) -> bool:
+        """Return whether the preferred director serves, or the one that an administrator chose."""
+        serving = self.world.serving(group)
+        return serving == [prefer] or (self.pinned(group) and bool(serving))
+
+    def missed(self, condition: Callable[[], bool], since_ns: int, limit_ns: int, group: str) -> bool:
         """Wait for a condition; return whether it did not come.
 
         What a director was told to wait for may turn up late: a refusal of the kernel that was under way, say.
         """
-        world, deadline_ns = self.world, 0
+        world, deadline_ns = self.world, since_ns + limit_ns
         while not condition():
-            deadline_ns = max(deadline_ns, world.now_ns + self.grace_ns(group) + limit_ns)
+            grace_ns = self.grace_ns(group)
+            if grace_ns > 0:
+                deadline_ns = max(deadline_ns, world.now_ns + grace_ns + limit_ns)
             if not self.told_to_wait():
-                world.run_until(condition, deadline_ns - world.now_ns)
+                world.run_until(condition, max(0, deadline_ns - world.now_ns))
                 break
             world.run_until(condition, self.parameters.heartbeat_ns)
         return not condition()
@@ -285,13 +294,85 @@ class Episode:
                 machine.lose_power()
         world.run(2 * self.lease_ns)
         request = world.admin(last, AdminAction.TAKEOVER)
-        if self.missed(lambda: all(world.serving(group) == [last.name] for group in world.groups), self.lease_ns, ""):
+        owns = lambda: all(world.serving(group) == [last.name] for group in world.groups)  # noqa: E731
+        if self.missed(owns, world.now_ns, self.lease_ns, ""):
             self.outcome.stuck.append(f"{last.name} was forced and does not own: {last.answers.get(request)}")
             return False
         world.run(int(self.lease_ns * self.chance.uniform(0, 3)))
         world.boot_all()
         world.run(2 * self.lease_ns)
         return self.recover()
+
+    def force_in_vain(self) -> bool:
+        """Owner and another director are cut from each other, and an administrator forces the other: it is refused."""
+        world, group = self.world, self.world.groups[0]
+        owner = self.owner_of(group)
+        if owner is None:
+            return True
+        other = next(machine for machine in world.directors if machine is not owner)
+        self.cut_pair(owner, other)
+        world.run(int(self.lease_ns * self.chance.uniform(0, 3)))
+        request = world.admin(other, AdminAction.TAKEOVER, group)
+        world.run_until(lambda: request in other.answers, 5 * self.lease_ns)
+        if request not in other.answers or (other.answers[request].done and world.serving(group) == [owner.name]):
+            self.outcome.stuck.append(f"{other.name} was forced beside {owner.name}: {other.answers.get(request)}")
+            return False
+        self.chaos.end()
+        return not world.tally.overlaps and self.recover()
+
+    def cut_heartbeats(self) -> bool:
+        """Without a witness: all links are cut, the clients' network is not, and the owner stays the only one."""
+        world, group = self.world, self.world.groups[0]
+        world.run(2 * self.lease_ns)
+        owner, before = self.owner_of(group), len(world.tally.best_effort)
+        if owner is None:
+            return True
+        self.cut_pair(*world.directors)
+        world.run(5 * self.lease_ns)
+        if len(world.tally.best_effort) > before or world.serving(group) != [owner.name]:
+            self.outcome.stuck.append(
+                f"only links were cut, and {world.serving(group)} serve {group}, not {owner.name}"
+            )
+            return False
+        self.chaos.end()
+        return self.recover()
+
+    def owner_of(self, group: str) -> Machine | None:
+        """Return the machine that serves a group, None when there is not exactly one."""
+        serving = self.world.serving(group)
+        return self.world.machines[serving[0]] if len(serving) == 1 else None
+
+    def cut_pair(self, one: Machine, other: Machine) -> None:
+        """Cut all links between two machines."""
+        links = range(self.world.setting.links)
+        names = ((one.name, other.name), (other.name, one.name))
+        self.world.network.cut([(*way, link) for way in names for link in links])
+
+    def rolling_change(self) -> bool:
+        """The list of members changes: machine after machine is restarted with the new one, in the midst of faults."""
+        world, chance = self.world, self.chance
+        number = len(world.network.addresses)
+        leaving = world.witnesses[0].name if world.witnesses and chance.random() < 0.5 else ""
+        joining = [world.add_witness(f"x{number + index}") for index in range(1 if leaving else 2)]
+        members = (*(each for each in world.members if each.name != leaving), *joining)
+        for each in joining:
+            world.machines[each.name].members = members
+        world.note(f"the members are to be {', '.join(each.name for each in members)}")
+        self.chaos.choose()
+        self.chaos.begin()
+        for member in chance.sample(members, len(members)):
+            world.run(chance.randint(0, self.lease_ns))
+            machine = world.machines[member.name]
+            machine.members = members
+            machine.kill()
+            self.chaos.start_later(machine, chance.randint(1, self.lease_ns))
+        world.run(chance.randint(0, self.lease_ns))
+        if leaving:
+            world.remove(leaving)
+        world.members = members
+        world.witnesses = [each for each in world.machines.values() if each.witness]
+        self.chaos.end()
+        return not world.tally.overlaps and self.recover()
 
     def clash(self) -> bool:
         """One more machine comes up with a director's name, and goes away; the director is restarted."""
@@ -325,8 +406,9 @@ def live(
     trace: bool = False,
     rate_ppm: int | None = None,
     until_overlap: bool = False,
+    only: str = "",
 ) -> Outcome:
-    """Run one seed; `until_overlap`: to see that a rule is needed, where it is promised at all."""
-    promised = True if until_overlap else None
+    """Run one seed; `until_overlap`: to see that a rule is needed, where it is promised at all; `only`: one scene."""
+    promised = only != "cut_heartbeats" if until_overlap or only else None
     setting = setting_of(seed, profile, rate_ppm, promised=promised)
-    return Episode(seed, profile, setting, rules, trace=trace).run(until_overlap=until_overlap)
+    return Episode(seed, profile, setting, rules, trace=trace).run(until_overlap=until_overlap, only=only)

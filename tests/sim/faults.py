@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 from hawatch.cluster.effects import Activate, AdminAction, Arm, CloseGate, Emit, Send, SetTimer
 from hawatch.cluster.membership import QuorumMode
@@ -49,6 +50,7 @@ class Chaos:
             "kernel refuses": self.refuse,
             "kernel slow": self.slow,
             "reload": self.reload,
+            "reconfigured": self.reconfigure,
         }
         if world.setting.quorum is not QuorumMode.WITNESS:
             self.kinds |= {"off the clients' network": self.unplug, "gateway silent": self.silence_gateway}
@@ -89,6 +91,9 @@ class Chaos:
         world.note("all faults end")
         world.network.heal()
         for machine in world.machines.values():
+            if machine.parameters != world.setting.parameters:
+                machine.parameters = world.setting.parameters
+                machine.kill()
             if machine.stop_asked:  # it would stop after the faults have ended, and nobody would start it
                 machine.kill()
             machine.trap, machine.kernel_refuses, machine.kernel_ns = None, 0.0, (20_000, NS_PER_MS // 2)
@@ -287,6 +292,15 @@ class Chaos:
         groups = tuple(each for each in self.world.groups if self.chance.random() < 0.5)
         self.world.reload(machine, groups)
         self.meanwhile(self.lasting(), lambda: self.world.reload(machine, self.world.groups))
+
+    def reconfigure(self) -> None:
+        """A machine is restarted with a shorter lease in its configuration than others have, or with the usual one."""
+        machine, usual = self.any(), self.world.setting.parameters
+        shorter = replace(usual, lease_ns=usual.lease_ns * 2 // 3, heartbeat_ns=usual.heartbeat_ns * 2 // 3)
+        machine.parameters = self.chance.choice((usual, shorter))
+        self.world.note(f"{machine.name} is restarted with a lease of {machine.parameters.lease_ns} ns")
+        machine.kill()
+        self.start_later(machine, self.chance.randint(1, self.heartbeat_ns))
 
     def unplug(self) -> None:
         """A director loses the clients' network."""

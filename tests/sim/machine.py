@@ -35,12 +35,14 @@ from hawatch.cluster.effects import (
     ProbeAddresses,
     RememberGiveaway,
     RememberPins,
+    RememberRun,
     RemoveAddresses,
     Send,
     SetTimer,
     Stopped,
     Tick,
 )
+from hawatch.cluster.membership import FormerRun, Member
 from hawatch.cluster.node import Node
 from hawatch.model import NS_PER_MS
 from tests.sim.kernel import Clock
@@ -102,6 +104,11 @@ class Machine:
         """Frozen until then; in true time."""
         self.paused = False
         self.pins: tuple[str, ...] = ()
+        self.former: FormerRun | None = None
+        self.parameters = world.setting.parameters
+        """What its configuration says at the next start."""
+        self.members: tuple[Member, ...] = ()
+        """The list of members in its configuration; empty: the world's."""
         self.configured = world.groups
         self.on_clients = self.gateway_answers = True
         self.fitness = 1000
@@ -255,6 +262,8 @@ class Machine:
                 self.paused = paused
             case RememberPins(groups=groups):
                 self.pins = groups
+            case RememberRun(run=run):
+                self.former = run
             case AskGateway(group=group, number=number):
                 answer: NodeEvent = GatewayAnswer(group, number, self.gateway_answers and self.on_clients)
                 self.after(self.chance.randint(100_000, 2 * NS_PER_MS), lambda: self.give("shell", answer))
@@ -312,7 +321,8 @@ class Machine:
             return
         self.in_kernel = self.queue.popleft()
         if self.eager_close and isinstance(self.in_kernel, CloseGate):
-            self.confirm(self.in_kernel)
+            closing = self.in_kernel
+            self.after(0, lambda: self.confirm(closing))
         self.after(self.chance.randint(*self.kernel_ns), self.kernel_works)
 
     def after(self, delay_ns: int, what: Callable[[], None]) -> None:

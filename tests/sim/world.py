@@ -50,6 +50,10 @@ class Rules:
     make_agent: Callable[[World, Machine, Mapping[str, int]], Agent] | None = None
     silent: bool = True
     eager_close: bool = False
+    adopt: bool = True
+    """A new process looks for the gate that the former one left."""
+    hears_clients: bool = True
+    """A probe of the clients' network is answered by who owns the addresses."""
 
 
 @dataclass(frozen=True)
@@ -129,12 +133,12 @@ class World:
             return self.rules.make_agent(self, machine, adopted)
         settings = tuple(each for each in self.settings if each.name in machine.configured)
         membership = self.rules.membership(
-            "site", machine.node, self.members, settings, self.setting.parameters, self.setting.quorum
+            "site", machine.node, machine.members or self.members, settings, machine.parameters, self.setting.quorum
         )
         return Node(
             membership, RING, boot=machine.boot, random=random.Random(f"{self.seed} {machine.name} {machine.boot}"),
-            now_ns=machine.now(), adopted=dict(adopted), paused=machine.paused, pins=frozenset(machine.pins),
-            silent=self.rules.silent,
+            now_ns=machine.now(), adopted=dict(adopted) if self.rules.adopt else {}, paused=machine.paused, pins=frozenset(machine.pins),
+            silent=self.rules.silent, former=machine.former,
         )  # fmt: skip
 
     def fitness_event(self, score: int) -> NodeEvent:
@@ -174,7 +178,10 @@ class World:
     def deliver(self, parcel: Parcel) -> None:
         """A datagram has arrived."""
         twins = [twin for twin in self.twins if twin.node == parcel.to]
-        machine = self.chance.choice([self.machines[parcel.to], *twins]) if twins else self.machines[parcel.to]
+        known = [*twins, self.machines[parcel.to]] if parcel.to in self.machines else twins
+        if not known:
+            return
+        machine = self.chance.choice(known) if twins else known[0]
         machine.receive(parcel.link, parcel.data)
 
     def look(self, changed: Machine) -> None:
@@ -201,7 +208,11 @@ class World:
     def answers(self, group: str, asker: Machine) -> bool:
         """Return whether somebody answers, or asks at the same time, for a group's addresses on the clients' network."""
         others = [machine for machine in self.directors if machine is not asker and machine.on_clients]
-        return asker.on_clients and any(each.serves(group) or each.name in self.asking[group] for each in others)
+        return (
+            self.rules.hears_clients
+            and asker.on_clients
+            and any(each.serves(group) or each.name in self.asking[group] for each in others)
+        )
 
     def note(self, text: str) -> None:
         """Write down what happened, when somebody wants to read it."""
@@ -215,6 +226,20 @@ class World:
         for machine in self.machines.values():
             if machine.agent is None:
                 machine.start()
+
+    def add_witness(self, name: str) -> Member:
+        """Build one more machine, which no configuration names yet."""
+        index = len(self.network.addresses)
+        links = tuple(f"10.{link}.1.{index}" for link in range(self.setting.links))
+        self.network.addresses |= {(link, address): name for link, address in enumerate(links)}
+        self.machines[name] = Machine(self, name, index, witness=True)
+        return Member(name, links, votes_only=True)
+
+    def remove(self, name: str) -> None:
+        """Switch a machine off for good."""
+        machine = self.machines.pop(name)
+        machine.lose_power()
+        self.witnesses = [each for each in self.machines.values() if each.witness]
 
     def start_twin(self, of: Machine) -> Machine:
         """Start one more machine under a director's name."""

@@ -111,7 +111,7 @@ def test_noise_is_rejected(data):
 @settings(max_examples=300)
 @given(st.binary(min_size=1, max_size=200))
 def test_a_body_of_noise_with_a_right_tag_never_raises(body):
-    head = HEADER.pack(MAGIC, VERSION, 1, CODEC.cluster, ME, 1, 1)
+    head = HEADER.pack(MAGIC, VERSION, 1, CODEC.cluster, ME, 1, 1, 0)
     datagram = CODEC.decode(tagged(head + body))
     if isinstance(datagram, Datagram):
         assert b"".join(encode_messages(datagram.messages)) == body
@@ -131,8 +131,8 @@ def test_a_body_of_noise_with_a_right_tag_never_raises(body):
         (GOOD[:12] + STRANGER.to_bytes(8, "big") + GOOD[20:], Rejection.SENDER),
         (GOOD[:-1] + bytes([GOOD[-1] ^ 1]), Rejection.TAG),
         (tagged(GOOD[:-TAG_BYTES], OTHER_KEY), Rejection.TAG),
-        (tagged(HEADER.pack(MAGIC, VERSION, 1, CODEC.cluster, ME, NUMBER_MAX + 1, 1) + b"\x03" + bytes(8)), Rejection.MALFORMED),
-        (tagged(HEADER.pack(MAGIC, VERSION, 1, CODEC.cluster, ME, 1, 0) + b"\x03" + bytes(8)), Rejection.MALFORMED),
+        (tagged(HEADER.pack(MAGIC, VERSION, 1, CODEC.cluster, ME, NUMBER_MAX + 1, 1, 0) + b"\x03" + bytes(8)), Rejection.MALFORMED),
+        (tagged(HEADER.pack(MAGIC, VERSION, 1, CODEC.cluster, ME, 1, 0, 0) + b"\x03" + bytes(8)), Rejection.MALFORMED),
     ],
 )  # fmt: skip
 def test_every_cause_has_its_name(data, cause):
