@@ -152,6 +152,8 @@ class Node:
                 datagram = self.reception.receive(link, data, now_ns)
                 if datagram is not None:
                     self.take(datagram, link, now_ns)
+                elif now_ns < self.timer_ns and not (self.site.outbox or self.site.commands):
+                    return []  # nothing came of it: a flood is to cost no more than that
             case AdminCommand():
                 self.requests.take(event, now_ns)
             case FitnessChanged(score=score, reason=reason):
