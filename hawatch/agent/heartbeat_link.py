@@ -96,9 +96,7 @@ class HeartbeatLink:
         return count, address
 
 
-def bound(
-    address: str, port: int, size: int, program: Sequence[Instruction] = (), *, shared: bool
-) -> socket.socket:
+def bound(address: str, port: int, size: int, program: Sequence[Instruction] = (), *, shared: bool) -> socket.socket:
     """Return a socket on a link's own address, which may come up later, behind a filter; raise OSError."""
     family = Family.of(address)
     end = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
