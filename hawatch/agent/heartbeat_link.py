@@ -50,7 +50,7 @@ class Queue:
 
     def newly_dropped(self) -> int:
         """Return how many datagrams the kernel dropped here since this was last asked."""
-        total = MEMINFO.unpack(self.end.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, MEMINFO.size))[-1]
+        total: int = MEMINFO.unpack(self.end.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, MEMINFO.size))[-1]
         count = (total - self._dropped_before) % (1 << 32)
         self._dropped_before = total
         return count

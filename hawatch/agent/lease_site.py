@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hawatch.cluster import keys
 from hawatch.cluster.membership import GroupSettings, Member, Membership, QuorumMode
-from hawatch.config.schema import Config
 from hawatch.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hawatch.config.schema import Config
 
 BOOT_DIGITS_MAX = 20
 BOOT_MAX = 1 << 61

@@ -85,7 +85,8 @@ class NodeLoop:
         self._inbox: deque[NodeEvent] = deque()
         self._busy = False
         self._timer_ns = now_ns()
-        self._timer_moved = trio.Event()
+        self._nap = trio.CancelScope()
+        """Ends when the timer is due; where it moves, so does its end."""
         self._numbers = itertools.count(1)
         self._answers: dict[int, tuple[trio.Event, list[Answer]]] = {}
         self._owned = node.owned()
@@ -194,14 +195,16 @@ class NodeLoop:
 
     async def _keep_time(self) -> None:
         while True:
-            left_s = (self._timer_ns - self._now_ns()) / NS_PER_S
-            if left_s <= 0:
+            if self._timer_ns <= self._now_ns():
                 self._timer_ns = self._now_ns() + int(SLEEP_MAX_S * NS_PER_S)
                 self.give(Tick())
                 continue
-            self._timer_moved = trio.Event()
-            with trio.move_on_after(min(left_s, SLEEP_MAX_S)):
-                await self._timer_moved.wait()
+            with trio.CancelScope(deadline=self._wake_at()) as self._nap:
+                await trio.sleep_forever()
+
+    def _wake_at(self) -> float:
+        """Return when the timer is due, by the event loop's clock."""
+        return trio.current_time() + min((self._timer_ns - self._now_ns()) / NS_PER_S, SLEEP_MAX_S)
 
     # --- out -------------------------------------------------------------------------------------------------
 
@@ -213,7 +216,7 @@ class NodeLoop:
                     self._send(link, address, data)
                 case SetTimer(at_ns=at_ns):
                     self._timer_ns = at_ns
-                    self._timer_moved.set()
+                    self._nap.deadline = self._wake_at()
                 case Emit(event=event):
                     self._emit([event])
                 case Answer(request=request):

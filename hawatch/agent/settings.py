@@ -8,15 +8,16 @@ import socket
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hawatch.config.files import check_files
-from hawatch.config.load import parse, read_bytes, read_content, report
-from hawatch.config.plan import find_node, make_plan
-from hawatch.config.schema import Config
 from hawatch.model import Plan
+
+if TYPE_CHECKING:  # a witness is to be small: it has what reads a configuration work apart
+    from hawatch.config.schema import Config
 
 PICKLE_LIMIT = 256 << 20
 """Bytes of pickled settings that the keeper takes from the core."""
+KEY_FILE = ("cluster", "key_file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,21 +71,36 @@ class Settings:
     places: Places
     warnings: tuple[str, ...] = ()
     """What is worth a second look in the file."""
+    clock_warning: str = ""
+    """What is worth knowing of this machine's clock."""
 
 
 def load_settings(places: Places, node_wanted: str) -> Settings:
-    """Read the configuration file and look at those that it names; raise ConfigError with every mistake in it."""
+    """Read the configuration file and look at those that it names; raise ConfigError with every mistake in it.
+
+    A witness looks at the key file only: it sends no alerts and shows no page.
+    """
+    from hawatch.config.files import check_files
+    from hawatch.config.load import parse, read_bytes, read_content, report
+    from hawatch.config.machine import clock_finding, clock_source
+    from hawatch.config.plan import find_node, make_plan
+
     name = str(places.config_file)
     data = read_content(places.config_file)
     loaded = read_bytes(data, name)
     config = loaded.config
     document = parse(data, name)
-    problems = [document.problem(found.finding) for found in check_files(config)]
+    node = find_node(config, node_wanted, socket.gethostname())
+    votes_only = any(witness.name == node for witness in config.witness)
+    findings = [found.finding for found in check_files(config)]
+    problems = [document.problem(found) for found in findings if not votes_only or found.path == KEY_FILE]
     if problems:
         raise report(name, problems)
-    node = find_node(config, node_wanted, socket.gethostname())
     warnings = tuple(str(warning) for warning in loaded.warnings)
-    return Settings(config, make_plan(config, node), node, node_wanted, places, warnings)
+    clock = clock_finding(config, clock_source())
+    return Settings(
+        config, make_plan(config, node), node, node_wanted, places, warnings, clock.message if clock else ""
+    )
 
 
 def keep_what_needs_restart(old: Settings, new: Settings) -> Settings:

@@ -17,7 +17,7 @@ EVENT_NAMES = (
     "vip_conflict", "lease_late", "worker_lost", "worker_restarted", "config_reloaded", "config_rejected",
     "alert_failed", "acknowledged", "asked", "journal_broken", "agent_started", "agent_stopped", "server_drained",
     "server_undrained", "server_disabled", "server_enabled", "ipvs_drift", "ipvs_refused", "ipvs_unreadable",
-    "state_broken",
+    "state_broken", "clock_may_stop", "heartbeat_noise",
 )  # fmt: skip
 UNWEIGHTED = frozenset({"rr", "lc", "dh"})
 """Schedulers that look at no weight but 0."""
