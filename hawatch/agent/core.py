@@ -186,6 +186,8 @@ class Core:
         if message.worker == CORE and message.restarts == 0:
             reason = f"hawatch runs on {self.settings.node} with {len(self.settings.plan.services)} services"
             self.events.emit([Event("agent_started", reason, numbers={"pid": os.getppid()})])
+            if self.settings.clock_warning:
+                self.events.emit([Event("clock_may_stop", self.settings.clock_warning, Severity.WARNING)])
 
     # --- reload ----------------------------------------------------------------------------------------------
 
@@ -325,7 +327,7 @@ class Core:
     def warnings(self) -> list[str]:
         """Return what is not as it should be, a sentence each."""
         found = [self._admin_problem, self.writer.problem, *self.ownership.warnings()]
-        found += [*self.table.problems(), *self.console.warnings]
+        found += [*self.table.problems(), *self.console.warnings, self.settings.clock_warning]
         if self._reload_problem:
             found.append(f"the last reload was refused, the earlier configuration is in force: {self._reload_problem}")
         return [text for text in [*found, *self.settings.warnings] if text]

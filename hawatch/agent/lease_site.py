@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hawatch.agent.words_file import read_words, write_words
 from hawatch.cluster import keys
 from hawatch.cluster.membership import FormerRun, GroupSettings, Member, Membership, QuorumMode
 from hawatch.cluster.parameters import LEASE_NS_MAX
-from hawatch.config.schema import Config
 from hawatch.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hawatch.config.schema import Config
 
 BOOT_DIGITS_MAX = 20
 BOOT_MAX = 1 << 61

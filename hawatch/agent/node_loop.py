@@ -2,7 +2,8 @@
 
 Theory of operation. Whatever happens is given to the node at once and in order; its commands are carried out in
 order before the next event is looked at. Datagrams are sent as they come up; a link that cannot send now is told by
-the other node's silence, not here. A burst of datagrams is read in portions, so that timer and kernel have their turn.
+the other node's silence, not here. Each member's datagrams are read from a queue of their own, in portions and within
+a budget (`heartbeat_noise`), so that timer, kernel and the other members have their turn whatever comes in.
 
 What concerns the kernel is done by `Effects`, synchronously: it takes a fraction of a millisecond, and the order of
 its steps is what the promise rests on. A witness has none.
@@ -12,13 +13,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import trio
 
+from hawatch.agent.heartbeat_link import HeartbeatLink, Queue
+from hawatch.agent.heartbeat_noise import LOOK_INTERVAL_S, Budget, Noise, NoiseLog
 from hawatch.cluster.effects import (
     AdminAction,
     AdminCommand,
@@ -39,15 +41,12 @@ from hawatch.cluster.membership import FormerRun
 from hawatch.cluster.node import Node
 from hawatch.cluster.wire import DATAGRAM_BYTES_MAX
 from hawatch.errors import LocalError
-from hawatch.model import NS_PER_S, Event, Family
+from hawatch.model import NS_PER_S, Event
 
 DATAGRAMS_PER_TURN = 32
-"""Datagrams read from one link before others have their turn."""
-RECEIVE_BUFFER_BYTES = 1 << 20
-CONTROL_TRAFFIC = 0xC0
-"""Class selector 6 (RFC 2474): network control; queues on the way let it pass first."""
-IP_FREEBIND, IPV6_FREEBIND = 15, 78
-"""linux/in.h, linux/in6.h: bind to an address that may come later."""
+"""Datagrams read from one queue before others have their turn."""
+FLOODED_S = 0.01
+"""A queue that has used up its budget is left alone for so long."""
 SLEEP_MAX_S = 3600.0
 
 
@@ -90,22 +89,25 @@ class NodeLoop:
         self._inbox: deque[NodeEvent] = deque()
         self._busy = False
         self._timer_ns = now_ns()
-        self._timer_moved = trio.Event()
+        self._nap = trio.CancelScope()
+        """Ends when the timer is due; where it moves, so does its end."""
         self._numbers = itertools.count(1)
         self._answers: dict[int, tuple[trio.Event, list[Answer]]] = {}
         self._owned = node.owned()
-        self._port = port
-        self._sockets: list[socket.socket] = []
+        self.noise = NoiseLog()
+        self._links: list[HeartbeatLink] = []
+        cluster = node.reception.codec.cluster
         try:
-            for address in node.membership.me.links:
-                self._sockets.append(open_link(address, port))
+            for place, address in enumerate(node.membership.me.links):
+                members = {member: links[place] for member, links in node.links.items()}
+                self._links.append(HeartbeatLink(address, port, cluster, members))
         except LocalError:
             self.close()
             raise
 
     def close(self) -> None:
         """Close the sockets."""
-        for each in self._sockets:
+        for each in self._links:
             each.close()
 
     async def run(self) -> None:
@@ -114,8 +116,10 @@ class NodeLoop:
             async with trio.open_nursery() as nursery:
                 if self._effects is not None:
                     nursery.start_soon(self._effects.run, self.give)
-                for link, end in enumerate(self._sockets):
-                    nursery.start_soon(self._listen, link, end)
+                for place, link in enumerate(self._links):
+                    for member, queue in link.queues.items():
+                        nursery.start_soon(self._listen, place, member, queue)
+                nursery.start_soon(self._watch_noise)
                 self.carry_out(self.node.start(self._now_ns()))
                 await self._keep_time()
         finally:
@@ -151,29 +155,60 @@ class NodeLoop:
         finally:
             del self._answers[number]
 
-    async def _listen(self, link: int, end: socket.socket) -> None:
+    async def _listen(self, place: int, member: int, queue: Queue) -> None:
+        """Read what one member sends on one link, for ever."""
+        reception, address = self.node.reception, self._links[place].address
+        budget = Budget(self._now_ns())
         while True:
-            await trio.lowlevel.wait_readable(end)
-            for _ in range(DATAGRAMS_PER_TURN):
-                try:
-                    data = end.recv(DATAGRAM_BYTES_MAX + 1)
-                except BlockingIOError:
-                    break
-                except OSError:
-                    continue  # an ICMP error for something sent before
-                self.give(DatagramReceived(link, data))
-            await trio.lowlevel.cancel_shielded_checkpoint()
+            await trio.lowlevel.wait_readable(queue.end)
+            allowed = min(budget.allowed(self._now_ns()), DATAGRAMS_PER_TURN)
+            unverified = reception.unverified
+            count = self._read(place, queue, allowed)
+            budget.spend(count)
+            if reception.unverified != unverified:
+                origin = f"{self.node.links[member][place]}, the address of {self.node.site.name(member)}"
+                self.noise.note(address, origin, Noise.UNVERIFIED, reception.unverified - unverified)
+            if allowed < DATAGRAMS_PER_TURN:
+                await trio.sleep(FLOODED_S)
+            elif count == allowed:
+                await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def _read(self, place: int, queue: Queue, allowed: int) -> int:
+        """Give the node what has come in, and return how many datagrams that was."""
+        for count in range(allowed):
+            try:
+                data = queue.end.recv(DATAGRAM_BYTES_MAX + 1)
+            except OSError:  # nothing left, or an ICMP error for something sent before
+                return count
+            self.give(DatagramReceived(place, data))
+        return allowed
+
+    async def _watch_noise(self) -> None:
+        """Tell people of what is no heartbeat."""
+        while True:
+            await trio.sleep(LOOK_INTERVAL_S)
+            for place, link in enumerate(self._links):
+                count, address = link.meet_strangers()
+                self.noise.note(link.address, address or "strangers", Noise.STRANGER, count)
+                for member, queue in link.queues.items():
+                    origin = f"{self.node.links[member][place]}, the address of {self.node.site.name(member)}"
+                    self.noise.note(link.address, origin, Noise.UNLIKE, queue.newly_dropped())
+            event = self.noise.event(self._now_ns())
+            if event is not None:
+                self._emit([event])
 
     async def _keep_time(self) -> None:
         while True:
-            left_s = (self._timer_ns - self._now_ns()) / NS_PER_S
-            if left_s <= 0:
+            if self._timer_ns <= self._now_ns():
                 self._timer_ns = self._now_ns() + int(SLEEP_MAX_S * NS_PER_S)
                 self.give(Tick())
                 continue
-            self._timer_moved = trio.Event()
-            with trio.move_on_after(min(left_s, SLEEP_MAX_S)):
-                await self._timer_moved.wait()
+            with trio.CancelScope(deadline=self._wake_at()) as self._nap:
+                await trio.sleep_forever()
+
+    def _wake_at(self) -> float:
+        """Return when the timer is due, by the event loop's clock."""
+        return trio.current_time() + min((self._timer_ns - self._now_ns()) / NS_PER_S, SLEEP_MAX_S)
 
     # --- out -------------------------------------------------------------------------------------------------
 
@@ -185,7 +220,7 @@ class NodeLoop:
                     self._send(link, address, data)
                 case SetTimer(at_ns=at_ns):
                     self._timer_ns = at_ns
-                    self._timer_moved.set()
+                    self._nap.deadline = self._wake_at()
                 case Emit(event=event):
                     self._emit([event])
                 case Answer(request=request):
@@ -207,26 +242,5 @@ class NodeLoop:
             self.give(self._inbox.popleft())
 
     def _send(self, link: int, address: str, data: bytes) -> None:
-        end = self._sockets[link]
         with contextlib.suppress(OSError):
-            end.sendto(data, (address, self._port))
-
-
-def open_link(address: str, port: int) -> socket.socket:
-    """Return a socket on a link's own address, which may come up later; raise LocalError when it is not to be had."""
-    family = Family.of(address)
-    end = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-    try:
-        if family is Family.IPV4:
-            end.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
-            end.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, CONTROL_TRAFFIC)
-        else:
-            end.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
-            end.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            end.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, CONTROL_TRAFFIC)
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
-        end.bind((address, port))
-    except OSError as error:
-        end.close()
-        raise LocalError(f"cannot listen on link {address} UDP port {port}: {error.strerror}") from error
-    return end
+            self._links[link].send(address, data)

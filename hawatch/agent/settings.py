@@ -8,12 +8,12 @@ import socket
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hawatch.config.files import check_files
-from hawatch.config.load import parse, read_bytes, read_content, report
-from hawatch.config.plan import find_node, make_plan
-from hawatch.config.schema import Config
 from hawatch.model import Plan
+
+if TYPE_CHECKING:  # a witness is to be small: it has what reads a configuration work apart
+    from hawatch.config.schema import Config
 
 PICKLE_LIMIT = 256 << 20
 """Bytes of pickled settings that the keeper takes from the core."""
@@ -75,10 +75,20 @@ class Settings:
     places: Places
     warnings: tuple[str, ...] = ()
     """What is worth a second look in the file."""
+    clock_warning: str = ""
+    """What is worth knowing of this machine's clock."""
 
 
 def load_settings(places: Places, node_wanted: str) -> Settings:
-    """Read the configuration file and look at those that it names; raise ConfigError with every mistake in it."""
+    """Read the configuration file and look at those that it names; raise ConfigError with every mistake in it.
+
+    A witness looks at the key file only: it sends no alerts and shows no page.
+    """
+    from hawatch.config.files import check_files
+    from hawatch.config.load import parse, read_bytes, read_content, report
+    from hawatch.config.machine import clock_finding, clock_source
+    from hawatch.config.plan import find_node, make_plan
+
     name = str(places.config_file)
     data = read_content(places.config_file)
     loaded = read_bytes(data, name)
@@ -92,7 +102,10 @@ def load_settings(places: Places, node_wanted: str) -> Settings:
     if problems:
         raise report(name, problems)
     warnings = tuple(str(warning) for warning in loaded.warnings)
-    return Settings(config, make_plan(config, node), node, node_wanted, places, warnings)
+    clock = clock_finding(config, clock_source())
+    return Settings(
+        config, make_plan(config, node), node, node_wanted, places, warnings, clock.message if clock else ""
+    )
 
 
 def keep_what_needs_restart(old: Settings, new: Settings) -> Settings:

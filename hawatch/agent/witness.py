@@ -1,7 +1,8 @@
 """The witness: one small process that answers the directors, and so decides which of them may own.
 
-It has no addresses, no probes and no ctl socket. What it sees goes to standard output, a line an event. Having no disk
-for what it promised, it promises nothing for a lease's time after its start.
+It has no addresses, no probes and no ctl socket, and reads its configuration apart, so that it stays small. What it
+sees goes to standard output, a line an event. Having no disk for what it promised, it promises nothing for a lease's
+time after its start.
 """
 
 from __future__ import annotations
@@ -10,37 +11,59 @@ import os
 import signal
 import sys
 from collections.abc import Iterable
-from pathlib import Path
+from dataclasses import dataclass
 from random import SystemRandom
 
 import trio
 
+from hawatch.agent.apart import Apart, do_apart
 from hawatch.agent.lease_site import RUN_FILE, membership_of, next_boot, read_keys, read_run, write_run
 from hawatch.agent.node_loop import NodeLoop
 from hawatch.agent.output import never_wait_for_output, open_standard_descriptors
 from hawatch.agent.process import notify_service_manager
 from hawatch.agent.runtime import lock_runtime, lock_state
-from hawatch.agent.settings import Places, Settings, load_settings, now_ns, wall_ns
-from hawatch.cluster.membership import FormerRun
+from hawatch.agent.settings import Places, load_settings, now_ns, wall_ns
+from hawatch.cluster.keys import KeyRing
+from hawatch.cluster.membership import FormerRun, Membership
 from hawatch.cluster.node import Node
-from hawatch.errors import ConfigError, UsageError
+from hawatch.errors import HawatchError, UsageError
 from hawatch.model import Event
 
 WATCHDOG_S = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a witness needs of a configuration."""
+
+    membership: Membership
+    keys: KeyRing
+    port: int
+
+    @property
+    def name(self) -> str:
+        """This witness's name."""
+        return self.membership.node
+
+
+def read_part(places: Places, node_wanted: str) -> Part:
+    """Read the configuration and the keys; raise ConfigError, or UsageError where this node is no witness."""
+    settings = load_settings(places, node_wanted)
+    config = settings.config
+    if all(witness.name != settings.node for witness in config.witness):
+        raise UsageError(f"{settings.node} is no [[witness]]: a director runs `hawatch run`")
+    return Part(membership_of(config, settings.node), read_keys(config), config.cluster.port)
+
+
 def run_witness(places: Places, node_wanted: str) -> int:
     """Run until told to stop. Raises ConfigError, UsageError, LocalError before anything is touched."""
     open_standard_descriptors()
-    settings = load_settings(places, node_wanted)
-    if all(witness.name != settings.node for witness in settings.config.witness):
-        raise UsageError(f"{settings.node} is no [[witness]]: a director runs `hawatch run`")
-    read_keys(settings.config)
+    part = do_apart(lambda: read_part(places, node_wanted))
     never_wait_for_output()
     locks = [lock_runtime(places)]
     try:
         locks.append(lock_state(places))
-        trio.run(_run, settings)
+        trio.run(Witness(places, part).run)
     finally:
         for lock in locks:
             os.close(lock)
@@ -53,50 +76,64 @@ def emit(events: Iterable[Event]) -> None:
         print(f"hawatch witness: {event.name}: {event.reason}", flush=True)
 
 
-async def _run(settings: Settings) -> None:
-    boot, problem = next_boot(settings.places.boot_file, wall_ns())
-    if problem:
-        print(f"hawatch witness: {problem}", file=sys.stderr, flush=True)
-    node = Node(
-        membership_of(settings.config, settings.node),
-        read_keys(settings.config),
-        boot=boot,
-        random=SystemRandom(),
-        now_ns=now_ns(),
-        former=read_run(settings.places.state_dir / RUN_FILE),
-    )
-    loop = NodeLoop(
-        node,
-        settings.config.cluster.port,
-        now_ns,
-        emit,
-        remember_run=lambda run: _remember_run(settings.places.state_dir / RUN_FILE, run),
-    )
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(loop.run)
-            nursery.start_soon(_feed_watchdog, settings.node)
-            notify_service_manager(os.environ.get("NOTIFY_SOCKET", ""), "READY=1")
-            print(f"hawatch witness: {settings.node} answers", flush=True)
-            async for number in signals:
-                if number != signal.SIGHUP:
-                    break
-                _read_keys_again(settings, node)
-            nursery.cancel_scope.cancel()
+class Witness:
+    """One witness at work."""
 
+    def __init__(self, places: Places, part: Part) -> None:
+        self._places = places
+        self._part = part
+        boot, problem = next_boot(places.boot_file, wall_ns())
+        if problem:
+            print(f"hawatch witness: {problem}", file=sys.stderr, flush=True)
+        self._run_file = places.state_dir / RUN_FILE
+        self._node = Node(
+            part.membership,
+            part.keys,
+            boot=boot,
+            random=SystemRandom(),
+            now_ns=now_ns(),
+            former=read_run(self._run_file),
+        )
 
-def _remember_run(path: Path, run: FormerRun) -> None:
-    problem = write_run(path, run)
-    if problem:
-        print(f"hawatch witness: {problem}", file=sys.stderr, flush=True)
+    async def run(self) -> None:
+        """Answer until told to stop."""
+        name, address = self._part.name, os.environ.get("NOTIFY_SOCKET", "")
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            loop = NodeLoop(self._node, self._part.port, now_ns, emit, remember_run=self._remember_run)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(loop.run)
+                nursery.start_soon(_feed_watchdog, name)
+                notify_service_manager(address, "READY=1")
+                print(f"hawatch witness: {name} answers", flush=True)
+                async for number in signals:
+                    if number != signal.SIGHUP:
+                        break
+                    notify_service_manager(address, f"RELOADING=1\nMONOTONIC_USEC={trio.current_time() * 1e6:.0f}")
+                    await self._reload()
+                    notify_service_manager(address, "READY=1")
+                nursery.cancel_scope.cancel()
 
+    def _remember_run(self, run: FormerRun) -> None:
+        problem = write_run(self._run_file, run)
+        if problem:
+            print(f"hawatch witness: {problem}", file=sys.stderr, flush=True)
 
-def _read_keys_again(settings: Settings, node: Node) -> None:
-    try:
-        node.use_keys(read_keys(settings.config))
-        print("hawatch witness: keys read again; other changes of the configuration want a restart", flush=True)
-    except ConfigError as error:
-        print(f"hawatch witness: the keys stay as they were: {error}", file=sys.stderr, flush=True)
+    async def _reload(self) -> None:
+        """Take new keys; say so if the configuration has other changes, or mistakes."""
+        apart = Apart(lambda: read_part(self._places, self._part.name))
+        while True:
+            await trio.lowlevel.wait_readable(apart.descriptor)
+            if apart.feed():
+                break
+        try:
+            part = apart.result()
+        except HawatchError as error:
+            print(f"hawatch witness: the keys stay as they were: {error}", file=sys.stderr, flush=True)
+            return
+        self._node.use_keys(part.keys)
+        print("hawatch witness: keys read again", flush=True)
+        if (part.membership, part.port) != (self._part.membership, self._part.port):
+            print("hawatch witness: the configuration has changed: a restart makes it count", flush=True)
 
 
 async def _feed_watchdog(name: str) -> None:

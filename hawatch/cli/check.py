@@ -12,6 +12,7 @@ from pathlib import Path as FilePath
 
 from hawatch.config.files import check_files
 from hawatch.config.load import Loaded, parse, read_bytes, read_content
+from hawatch.config.machine import clock_finding, clock_source
 from hawatch.config.plan import checks_per_second, find_node, make_plan
 from hawatch.config.probes import INSTALLED, ProbeTypes
 from hawatch.config.problems import Problem
@@ -49,7 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check the file; return 0 where an agent would start with it, else 2."""
-    report = examine(arguments.config, arguments.node, INSTALLED)
+    report = examine(arguments.config, arguments.node, INSTALLED, clock_source())
     if arguments.json:
         print(json.dumps(as_json(report), indent=2))
     else:
@@ -58,8 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
     return EXIT_DONE if report.ok else EXIT_MISTAKES
 
 
-def examine(path: FilePath, node: str, probes: ProbeTypes) -> Report:
-    """Read a file and everything that it names; return what was found."""
+def examine(path: FilePath, node: str, probes: ProbeTypes, clock: str = "") -> Report:
+    """Read a file and everything that it names; return what was found. `clock` is this machine's clock source."""
     try:
         content = read_content(path)
         loaded = read_bytes(content, str(path), probes)
@@ -70,6 +71,9 @@ def examine(path: FilePath, node: str, probes: ProbeTypes) -> Report:
     findings = check_files(loaded.config)
     problems = tuple(document.problem(found.finding) for found in findings if not found.absent)
     warnings = (*loaded.warnings, *(document.problem(found.finding) for found in findings if found.absent))
+    clock_problem = clock_finding(loaded.config, clock)
+    if clock_problem is not None:
+        warnings = (*warnings, document.problem(clock_problem))
     try:
         summary = summarize(loaded, node, probes)
     except ConfigError as error:

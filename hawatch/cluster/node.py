@@ -156,9 +156,8 @@ class Node:
             case Tick():
                 pass  # what is due is looked for below, whatever woke this node
             case DatagramReceived(link=link, data=data):
-                datagram = self.reception.receive(link, data, now_ns)
-                if datagram is not None:
-                    self.take(datagram, link, now_ns)
+                if not self.hear(link, data, now_ns):
+                    return []
             case AdminCommand():
                 self.requests.take(event, now_ns)
             case FitnessChanged(score=score, reason=reason):
@@ -167,6 +166,10 @@ class Node:
                 self.change_groups(groups)
             case _ if event.group in self.groups:  # else of one that has been let go of
                 self.handle_group(self.groups[event.group], event, now_ns)
+        return self.go_on(now_ns)
+
+    def go_on(self, now_ns: int) -> list[Command]:
+        """Do what is due, whatever woke this node, and return all commands."""
         if now_ns >= self.next_beat_ns:
             self.beat(now_ns)
         for each in self.groups.values():
@@ -266,6 +269,14 @@ class Node:
         site.send(Heartbeat(self.beats, site.fitness, flags))
         for claim in self.told:
             site.send(claim)
+
+    def hear(self, link: int, data: bytes, now_ns: int) -> bool:
+        """Take in a datagram; return False if nothing comes of it: a flood is to cost no more than that."""
+        datagram = self.reception.receive(link, data, now_ns)
+        if datagram is None:
+            return now_ns >= self.timer_ns or bool(self.site.outbox or self.site.commands)
+        self.take(datagram, link, now_ns)
+        return True
 
     def take(self, datagram: Datagram, link: int, now_ns: int) -> None:
         """Hand each message of a fresh datagram to its part."""

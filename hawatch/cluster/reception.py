@@ -34,6 +34,8 @@ class Reception:
         self.site = site
         self.sessions = {node: Session() for node in site.reports}
         self.rejections: Counter[Rejection] = Counter()
+        self.unverified = 0
+        """Datagrams that are none of this cluster's, whatever they are: not even copies of one."""
         self.questions = 0
         self.asked_ns: dict[int, int] = {}
         """When each of the last questions was sent."""
@@ -47,6 +49,7 @@ class Reception:
         datagram = self.codec.decode(data)
         if isinstance(datagram, Rejection):
             self.rejections[datagram] += 1
+            self.unverified += 1
             return None
         session = self.sessions[datagram.sender]
         standing = session.admit(datagram.boot, datagram.sequence)

@@ -5,8 +5,10 @@ Has effects: it looks.
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
+import pwd
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +19,8 @@ from hawatch.config.problems import Finding
 from hawatch.config.schema import Config
 
 OTHERS_BITS = 0o077
+AGENT_USER = "hawatch"
+"""The account that the units use: root checks a file for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,15 @@ def check_secret_file(path: Path, name: str) -> FileFinding | None:
     mode = stat.S_IMODE(status.st_mode)
     if mode & OTHERS_BITS:
         return FileFinding(Finding(path, f"others may read or write {name}", accepted, f"mode {mode:04o}"))
-    if status.st_uid not in (0, os.geteuid()):
+    if status.st_uid not in owners():
         return FileFinding(Finding(path, f"{name} is another user's", accepted, f"owner {status.st_uid}"))
     return None
+
+
+def owners() -> set[int]:
+    """Return whose a secret file may be."""
+    accepted = {0, os.geteuid()}
+    if os.geteuid() == 0:
+        with contextlib.suppress(KeyError):
+            accepted.add(pwd.getpwnam(AGENT_USER).pw_uid)
+    return accepted

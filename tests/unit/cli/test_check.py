@@ -50,6 +50,16 @@ def test_warnings_do_not_make_it_invalid(write):
     assert next(iter(as_lines(report))).startswith(f'{path}:16: warning: service[1] "http": every server has weight 0')
 
 
+def test_a_clock_that_may_stop_is_a_warning(write):
+    path = write(SITE)
+    report = examine(path, "", FAKES, "kvm-clock")
+    assert report.ok
+    assert next(iter(as_lines(report))).startswith(
+        f"{path}:1: warning: cluster: this machine's clock is kvm-clock, which a hypervisor stops with the guest"
+    )
+    assert examine(path, "", FAKES, "tsc").warnings == ()
+
+
 def test_json(write):
     shown = json.loads(json.dumps(as_json(examine(write(SITE.replace("port = 80", 'port = "x"')), "", FAKES))))
     assert shown["ok"] is False

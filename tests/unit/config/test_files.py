@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import pwd
 
 import pytest
 
+from hawatch.config import files
 from hawatch.config.files import check_files
 from hawatch.config.load import load_text
 from tests.unit.config.fakes import FAKES, PAIR
@@ -57,3 +59,14 @@ def test_a_group_of_users_that_is_not_there(tmp_path):
     (found,) = check_files(load_text('[control]\ngroup = "nobody-of-that-name"\n'))
     assert found.absent
     assert found.finding.path == ("control", "group")
+
+
+def test_root_may_check_what_is_the_agent_s(tmp_path, monkeypatch):
+    """The units run as their own user, whose files an administrator checks as root."""
+    path = tmp_path / "key"
+    path.touch(mode=0o600)
+    daemon = pwd.getpwnam("daemon")
+    os.chown(path, daemon.pw_uid, 0)
+    assert findings_of(path) != ()
+    monkeypatch.setattr(files, "AGENT_USER", "daemon")
+    assert findings_of(path) == ()
