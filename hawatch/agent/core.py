@@ -104,7 +104,11 @@ class Core:
         self.stopping = ""
         self.table = TableKeeper(settings.plan, self.events.emit, Memento(legacy.memento))
         self.console = ConsoleLink(
-            self.events, self.status, lambda: self._want_link(CONSOLE), lambda number: measure(self, number)
+            self.events,
+            self.status,
+            lambda: self._want_link(CONSOLE),
+            lambda number: measure(self, number),
+            lambda: self.ownership.owners(),
         )
         self.workers = Workers(
             settings.plan, self.events.emit, self.table.wake, wall_ns, self._want_link, self.console.pass_on

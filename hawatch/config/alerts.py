@@ -77,6 +77,10 @@ class AlertRule(Section):
     digest: Annotated[int, DurationBetween("1s", "1d")] = Field(
         default=60 * NS_PER_S, description="time between digests, while there is something to gather"
     )
+    directors: Literal["owner", "all"] = Field(
+        default="owner",
+        description="who tells of servers and services: the director that owns the group, or all of them",
+    )
     timeout: Annotated[int, DurationBetween("1s", "5m")] = Field(
         default=10 * NS_PER_S, description="an attempt that takes longer has failed"
     )

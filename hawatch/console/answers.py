@@ -13,8 +13,10 @@ import trio
 
 from hawatch.agent.settings import Settings, wall_ns
 from hawatch.console.delivery import Delivery
+from hawatch.console.history import Message
 from hawatch.console.journal import Filter, downtime, make_filter, select
-from hawatch.console.policy import Message, Policy, acknowledge
+from hawatch.console.policy import acknowledge
+from hawatch.console.rules import Policy
 from hawatch.console.shelf import Shelf
 from hawatch.console.subjects import Match, subject_of
 from hawatch.control import protocol

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from hawatch.agent.events import Record, iso_time
-from hawatch.console.policy import SEVERITIES
+from hawatch.console.rules import SEVERITIES
 from hawatch.console.subjects import same_server
 from hawatch.control import protocol
 from hawatch.model import NS_PER_S, Severity

@@ -43,7 +43,8 @@ from hawatch.console.delivery import Delivery
 from hawatch.console.measures import MeasureKeeper
 from hawatch.console.page.feed import Feed
 from hawatch.console.page.server import PageServer
-from hawatch.console.policy import Policy, next_due_ns
+from hawatch.console.policy import next_due_ns
+from hawatch.console.rules import Policy
 from hawatch.console.shelf import Shelf
 from hawatch.console.store import Store
 from hawatch.console.targets import make_policy, make_targets
@@ -83,6 +84,8 @@ class Console:
         self.measures = MeasureKeeper(self._send, lambda: self.linked)
         self._inbox: deque[Record] = deque()
         self._read_file = False
+        self._owners: dict[str, str] | None = None
+        """Who owns the groups, while it is to be written down."""
         self._news = trio.Event()
         self._outbox: deque[ConsoleMessage] = deque(maxlen=OUTBOX_MAX)
         self._outgoing = trio.Event()
@@ -99,7 +102,7 @@ class Console:
         self.delivery.targets = targets
         self.delivery.cluster = settings.config.cluster.name
         self.recipients = {name: target.recipients for name, target in targets.items()}
-        self.policy = make_policy(settings.config, targets)
+        self.policy = make_policy(settings.config, targets, settings.node)
         self.delivery.wake()
         self.page.adopt()
         self._news.set()
@@ -162,7 +165,8 @@ class Console:
             buffer += data
             for message in cut_frames(buffer):
                 match message:
-                    case Told(records=records, complete=complete):
+                    case Told(records=records, complete=complete, owners=owners):
+                        self._owners = self._owners if owners is None else owners
                         self._receive(records, complete=complete)
                     case StatusNow(data=status):
                         self.status = status
@@ -184,6 +188,9 @@ class Console:
     async def keep(self) -> None:
         """Write events down and decide who is told, for ever."""
         while True:
+            if (owners := self._owners) is not None:
+                self._owners, policy = None, self.policy
+                await self.shelf.do(lambda store, p=policy, o=owners: store.note_owners(p, o))  # type: ignore[misc]
             if self._read_file:
                 self._read_file = False
                 await self._catch_up()

@@ -15,7 +15,7 @@ from hawatch.config.alerts import AlertRule, Chosen, EmailAlert, ProgramAlert, W
 from hawatch.config.fields import split_host_port
 from hawatch.config.schema import Config
 from hawatch.console.period import parse_period
-from hawatch.console.policy import Dependency, Policy, Rule
+from hawatch.console.rules import Dependency, Policy, Rule
 from hawatch.console.subjects import Match
 from hawatch.model import NS_PER_S
 
@@ -36,10 +36,15 @@ class Target:
     """File with the text for one thing."""
 
 
-def make_policy(config: Config, targets: dict[str, Target]) -> Policy:
-    """Return the policy of a configuration."""
+def make_policy(config: Config, targets: dict[str, Target], node: str) -> Policy:
+    """Return the policy of a configuration on a node."""
     dependencies = tuple(Dependency(_match(each.what), _match(each.on)) for each in config.depend)
-    return Policy(tuple(target.rule for target in targets.values()), dependencies)
+    return Policy(
+        tuple(target.rule for target in targets.values()),
+        dependencies,
+        node=node if config.leased else "",
+        first_group=config.group[0].name if config.group else "",
+    )
 
 
 def make_targets(config: Config) -> dict[str, Target]:
@@ -79,6 +84,7 @@ def _rule(name: str, alert: AlertRule) -> Rule:
         hold=alert.outside == "hold",
         burst=alert.burst,
         digest_ns=alert.digest,
+        everywhere=alert.directors == "all",
     )
 
 

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from string import Template
 
 from hawatch.actions.outgoing import Happening, Outgoing
-from hawatch.console.policy import SEVERITIES, Item, ItemKind, Message
+from hawatch.console.history import Item, ItemKind, Message
+from hawatch.console.rules import SEVERITIES
 from hawatch.console.store import event_ns
 from hawatch.model import NS_PER_S, Severity
 

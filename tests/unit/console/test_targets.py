@@ -6,7 +6,7 @@ import pytest
 
 from hawatch.actions.outgoing import SendError
 from hawatch.config.load import load_text
-from hawatch.console.policy import Dependency
+from hawatch.console.rules import Dependency
 from hawatch.console.subjects import Match
 from hawatch.console.targets import make_policy, make_targets, read_secret, read_templates
 from hawatch.model import NS_PER_S, Severity
@@ -46,7 +46,7 @@ def test_rules_and_recipients():
     assert (rule.least, rule.after_ns, rule.every_ns) == (Severity.CRITICAL, 30 * NS_PER_S, 3600 * NS_PER_S)
     assert (rule.at_most, rule.hold, rule.tell_up) == (3, False, False)
     assert rule.period is not None
-    policy = make_policy(config, targets)
+    policy = make_policy(config, targets, "lvs1")
     assert policy.dependencies == (Dependency(Match(service="http"), Match(name="director_dead")),)
     assert len(policy.rules) == 3
 

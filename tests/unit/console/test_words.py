@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hawatch.console.policy import Item, ItemKind, Message
+from hawatch.console.history import Item, ItemKind, Message
 from hawatch.console.words import LINES_MAX, duration, render
 from hawatch.model import NS_PER_S
 from tests.unit.console.records import START_NS, record
