@@ -17,7 +17,9 @@ EVENT_NAMES = (
     "vip_conflict", "lease_late", "worker_lost", "worker_restarted", "config_reloaded", "config_rejected",
     "alert_failed", "acknowledged", "asked", "journal_broken", "agent_started", "agent_stopped", "server_drained",
     "server_undrained", "server_disabled", "server_enabled", "ipvs_drift", "ipvs_refused", "ipvs_unreadable",
-    "state_broken",
+    "state_broken", "server_removed", "service_removed", "witness_dead", "witness_alive", "journal_mended",
+    "lease_lost", "lease_failed", "gate_restored", "gate_failed", "vip_restored", "vip_failed", "name_conflict",
+    "sync_failed",
 )  # fmt: skip
 UNWEIGHTED = frozenset({"rr", "lc", "dh"})
 """Schedulers that look at no weight but 0."""

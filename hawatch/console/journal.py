@@ -94,7 +94,8 @@ def _where(wanted: Filter) -> tuple[list[str], list[object]]:
 
 # --- downtime ------------------------------------------------------------------------------------------------------
 
-DOWN, UP = frozenset({"server_down", "service_down"}), frozenset({"server_up", "service_up"})
+DOWN = frozenset({"server_down", "service_down"})
+UP = frozenset({"server_up", "service_up", "server_removed", "service_removed"})
 
 
 class Downtime(msgspec.Struct, frozen=True):

@@ -4,10 +4,10 @@ Theory of operation
 -------------------
 An event that says that something fails begins a `Trouble` of its subject, and the event that says that it is well
 again ends it. For each rule that the event concerns a `Told` remembers when the rule is due for this trouble and how
-often it has told of it. When it is due, whatever forbids telling is looked at in this order: acknowledged, explained
-by the failure of what it depends on, too few failures, told as often as allowed, outside the rule's period, left to
-another director (see `sharing`). What remains is an item for the rule's `Flow`, which sends the first few at once and gathers what comes after them into a
-digest, until a whole window has been calm.
+often it has told of it. When it is due, whatever forbids telling is looked at in this order: acknowledged, told as
+often as allowed, explained by the failure of what it depends on, too few failures, outside the rule's period, left
+to another director (see `sharing`). What remains is an item for the rule's `Flow`, which sends the first few at once
+and gathers what comes after them into a digest, until a whole window has been calm.
 
 Well again is told only of what was told as failing. Events that are neither are told once.
 

@@ -70,7 +70,7 @@ class Policy:
     rules: tuple[Rule, ...] = ()
     dependencies: tuple[Dependency, ...] = ()
     settle_ns: int = 5 * NS_PER_S
-    """What depends on something waits so long for the news of its failure, and what all see for the news of who owns it."""
+    """What depends on something waits so long for the news of its failure; what all see, for who owns the group."""
     node: str = ""
     """This director, where it shares groups with others."""
     first_group: str = ""

@@ -44,6 +44,8 @@ WORDS = {
     "link_down": "LINK DOWN", "quorum_lost": "QUORUM LOST", "worker_lost": "PROCESS LOST",
     "server_up": "up", "service_up": "up", "director_alive": "director alive", "link_up": "link up",
     "quorum_regained": "quorum regained", "worker_restarted": "process restarted",
+    "witness_dead": "WITNESS DEAD", "witness_alive": "witness alive", "server_removed": "removed",
+    "service_removed": "removed",
 }  # fmt: skip
 
 
