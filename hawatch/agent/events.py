@@ -13,7 +13,7 @@ import queue
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
@@ -234,7 +234,7 @@ def read_back(path: Path, limit: int = MEMORY_LIMIT) -> list[Record]:
     return records[-limit:]
 
 
-def read_after(path: Path, number: int, count: int) -> Iterator[list[Record]]:
+def read_after(path: Path, number: int, count: int) -> Generator[list[Record], None, None]:
     """Yield what an events file and the one put aside have after the event with this number, `count` records at once.
 
     Everything, where they do not have that event: numbers go back where the clock did. Never more than `count`

@@ -11,6 +11,7 @@ from pathlib import Path as FilePath
 from hawatch.config.positions import Path
 from hawatch.config.problems import Finding
 from hawatch.config.schema import Config
+from hawatch.console.templates import PLACES, SIZE_MAX, read_template
 
 OTHERS_BITS = 0o077
 
@@ -42,10 +43,35 @@ def secret_files(config: Config) -> Iterator[tuple[Path, str]]:
             yield ("console", "user", name, "token_file"), user.token_file
 
 
+def template_files(config: Config) -> Iterator[tuple[Path, str, str]]:
+    """Yield the templates of mail: the path of the key, the kind, and the file."""
+    for name, alert in config.alert.email.items():
+        for key, kind, file in (
+            ("template", "single", alert.template),
+            ("digest_template", "digest", alert.digest_template),
+        ):
+            if file:
+                yield ("alert", "email", name, key), kind, file
+
+
 def check_files(config: Config) -> tuple[FileFinding, ...]:
-    """Look at every secret file that the configuration names; return what is wrong."""
-    found = (check_secret_file(path, name) for path, name in secret_files(config))
+    """Look at every secret file and template that the configuration names; return what is wrong."""
+    found = [check_secret_file(path, name) for path, name in secret_files(config)]
+    found += [check_template_file(path, kind, name) for path, kind, name in template_files(config)]
     return tuple(finding for finding in found if finding is not None)
+
+
+def check_template_file(path: Path, kind: str, name: str) -> FileFinding | None:
+    """Look at one template."""
+    accepted = f"a text with places: {', '.join('$' + place for place in sorted(PLACES[kind]))}"
+    try:
+        with open(name, "rb") as file:
+            read_template(kind, file.read(SIZE_MAX + 1))
+    except OSError as error:
+        return FileFinding(Finding(path, f"{name}: {error.strerror or error}", accepted), absent=True)
+    except ValueError as error:
+        return FileFinding(Finding(path, f"{name}: {error}", accepted))
+    return None
 
 
 def check_secret_file(path: Path, name: str) -> FileFinding | None:

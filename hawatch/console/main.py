@@ -74,7 +74,9 @@ class Console:
     def __init__(self, settings: Settings, store: Store) -> None:
         self.settings = settings
         self.shelf = Shelf(store)
-        self.delivery = Delivery(self.shelf, settings.node, settings.config.cluster.name, wall_ns, self.tell)
+        self.delivery = Delivery(
+            self.shelf, settings.node, settings.config.cluster.name, wall_ns, self.tell, self.fresh_status
+        )
         self.policy = Policy()
         self.recipients: dict[str, tuple[str, ...]] = {}
         self.status: bytes = b""

@@ -9,6 +9,7 @@ from hawatch.config.load import load_text
 from hawatch.console.rules import Dependency
 from hawatch.console.subjects import Match
 from hawatch.console.targets import make_policy, make_targets, read_secret, read_templates
+from hawatch.console.templates import Templates
 from hawatch.model import NS_PER_S, Severity
 
 TEXT = """
@@ -61,8 +62,8 @@ async def test_a_program_is_called():
 def test_files_that_are_not_there():
     with pytest.raises(SendError, match="/none"):
         read_secret("/none")
-    with pytest.raises(SendError, match="/none"):
-        read_templates(make_targets(load_text(TEXT))["email/ops"])
+    templates, problem = read_templates(make_targets(load_text(TEXT))["email/ops"])
+    assert (templates, problem) == (Templates(), "/none: No such file or directory")
 
 
 def test_files(tmp_path):
@@ -70,4 +71,8 @@ def test_files(tmp_path):
     assert read_secret(str(tmp_path / "secret")) == b"geheim"
     (tmp_path / "text").write_text("$what")
     text = TEXT.replace("/none", str(tmp_path / "text"))
-    assert read_templates(make_targets(load_text(text))["email/ops"]) == {"single": "$what"}
+    assert read_templates(make_targets(load_text(text))["email/ops"]) == (Templates("$what"), "")
+    (tmp_path / "text").write_text("$nonsense")
+    templates, problem = read_templates(make_targets(load_text(text))["email/ops"])
+    assert templates == Templates()
+    assert 'there is no "$nonsense"' in problem
