@@ -8,6 +8,7 @@ import email.policy
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -34,6 +35,8 @@ virtual_uid_maps = static:{uid}
 virtual_gid_maps = static:{gid}
 smtpd_relay_restrictions = reject_unauth_destination
 smtpd_recipient_restrictions = {restrictions}
+smtpd_end_of_data_restrictions = {end_of_data}
+virtual_destination_concurrency_limit = 1
 smtpd_tls_security_level = may
 smtpd_tls_cert_file = {directory}/cert.pem
 smtpd_tls_key_file = {directory}/key.pem
@@ -66,6 +69,8 @@ class Mailer:
     plain: int
     tls: int
     ca_file: str
+    silent: socket.socket | None = None
+    down: bool = False
 
     def command(self, *words: str) -> None:
         """Run a command of Postfix's."""
@@ -73,10 +78,13 @@ class Mailer:
             ["/usr/sbin/postfix", "-c", str(self.directory / "etc"), *words], check=True, capture_output=True
         )
 
-    def configure(self, restrictions: str = "permit") -> None:
+    def configure(self, restrictions: str = "permit", end_of_data: str = "") -> None:
         """Write its configuration."""
         account = os.stat(self.directory / "boxes")
-        text = MAIN.format(directory=self.directory, uid=account.st_uid, gid=account.st_gid, restrictions=restrictions)
+        text = MAIN.format(
+            directory=self.directory, uid=account.st_uid, gid=account.st_gid, restrictions=restrictions,
+            end_of_data=end_of_data,
+        )  # fmt: skip
         (self.directory / "etc/main.cf").write_text(text)
 
     def answer_451(self) -> None:
@@ -84,10 +92,31 @@ class Mailer:
         self.configure("check_recipient_access static:{451 4.3.0 later}")
         self.command("reload")
 
+    def hang_after_data(self) -> None:
+        """Say nothing once a whole message has come: a policy service, which never answers, is asked first."""
+        self.silent = socket.create_server(("127.0.0.1", 0), backlog=100)
+        port = self.silent.getsockname()[1]
+        self.configure(end_of_data=f"check_policy_service inet:127.0.0.1:{port}")
+        self.command("reload")
+
+    def go_down(self) -> None:
+        """Stop: nobody listens."""
+        self.command("stop")
+        self.down = True
+
     def be_well(self) -> None:
         """Take everything."""
         self.configure()
-        self.command("reload")
+        self.command("start" if self.down else "reload")
+        self.down = False
+        if self.silent is not None:
+            self.silent.close()  # who still waits for its answer refuses the message
+            self.silent = None
+
+    def empty(self) -> None:
+        """Forget what has arrived."""
+        for file in (self.directory / "boxes").glob("*/new/*"):
+            file.unlink()
 
     def signal_smtpd(self, number: signal.Signals) -> None:
         """Signal every process of ours that speaks SMTP."""
@@ -103,9 +132,9 @@ class Mailer:
         files = sorted((self.directory / "boxes" / box / "new").glob("*"), key=lambda file: file.stat().st_mtime_ns)
         return [email.message_from_bytes(file.read_bytes(), policy=email.policy.default) for file in files]
 
-    def wait_mails(self, count: int, box: str = "ops") -> list[email.message.EmailMessage]:
+    def wait_mails(self, count: int, box: str = "ops", limit_s: float = ARRIVAL_S) -> list[email.message.EmailMessage]:
         """Wait for so many mails."""
-        until = time.monotonic() + ARRIVAL_S
+        until = time.monotonic() + limit_s
         while len(found := self.mails(box)) < count:
             assert time.monotonic() < until, f"{len(found)} mails of {count}:\n{self.log()}"
             time.sleep(0.02)
