@@ -64,12 +64,19 @@ def make_environment(message: Outgoing) -> dict[str, str]:
         "MON_DESCRIPTION": clean(message.subject),
         "MON_LAST_SUMMARY": clean(message.subject),
         "MON_LAST_OUTPUT": cut(message.body, OUTPUT_MAX),
+        "MON_ACK": "",
+        "MON_DEPEND_STATUS": "",
+        "MON_TRAP_INTENDED": "",
+        "MON_LOGDIR": "/var/log",
+        "MON_STATEDIR": "/var/lib/mon",
+        "MON_CFBASEDIR": "/etc/mon",
         "HAWATCH_KEY": message.key,
         "HAWATCH_SEVERITY": message.severity,
         "HAWATCH_POSSIBLY_TWICE": "1" if message.twice else "",
     }
     if began:
         environment["MON_FIRST_FAILURE"] = str(int(min(began)))
+    environment["MON_LAST_SUCCESS" if kind == "up" else "MON_LAST_FAILURE"] = str(int(message.date_s))
     if message.happenings:
         environment["HAWATCH_EVENT"] = message.happenings[-1].name
     return environment

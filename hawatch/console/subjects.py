@@ -80,6 +80,12 @@ def noun_of(record: Record) -> str:
     return PAIRS.get(record.name, (record.name, Phase.NOTICE))[0]
 
 
+def failure_of(record: Record) -> str:
+    """Return the name of the event that tells of this failure, for its end too; "" for what is no failure."""
+    noun = noun_of(record)
+    return next((name for name, pair in PAIRS.items() if pair == (noun, Phase.DOWN)), "")
+
+
 def subject_of(record: Record) -> str:
     """Return what an event is about: the same text for the two events of a pair."""
     noun = noun_of(record)

@@ -9,6 +9,7 @@ from hawatch.actions.outgoing import Happening, Outgoing
 from hawatch.console.history import Item, ItemKind, Message
 from hawatch.console.rules import SEVERITIES
 from hawatch.console.store import event_ns
+from hawatch.console.subjects import failure_of
 from hawatch.console.templates import DIGEST, SINGLE, Templates, fill
 from hawatch.model import NS_PER_S, Severity
 
@@ -129,6 +130,7 @@ def _happening(item: Item) -> Happening:
         began_s=item.since_ns / NS_PER_S,
         lasted_s=_lasted_s(item) if item.kind is ItemKind.UP and item.since_ns else None,
         numbers=record.numbers,
+        failure=failure_of(record),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import email
 import email.message
 import email.policy
@@ -26,8 +27,8 @@ mail_owner = postfix
 setgid_group = postdrop
 myhostname = mail.example
 mydestination =
-inet_interfaces = 127.0.0.1
-inet_protocols = ipv4
+inet_interfaces = 127.0.0.1, [::1]
+inet_protocols = all
 virtual_mailbox_domains = mail.example
 virtual_mailbox_base = {directory}/boxes
 virtual_mailbox_maps = inline:{{ {{ops@mail.example=ops/}}, {{night@mail.example=night/}} }}
@@ -42,10 +43,16 @@ smtpd_tls_cert_file = {directory}/cert.pem
 smtpd_tls_key_file = {directory}/key.pem
 maillog_file = {directory}/maillog
 maillog_file_prefixes = {directory}
+smtpd_sasl_type = dovecot
+smtpd_sasl_path = inet:127.0.0.1:{sasl}
+smtpd_sasl_security_options = noanonymous
 """
 MASTER = """
 127.0.0.1:{plain} inet n - n - - smtpd
 127.0.0.1:{tls} inet n - n - - smtpd -o smtpd_tls_wrappermode=yes
+[::1]:{plain} inet n - n - - smtpd
+127.0.0.1:{login} inet n - n - - smtpd -o smtpd_sasl_auth_enable=yes -o smtpd_tls_auth_only=yes
+  -o smtpd_recipient_restrictions=permit_sasl_authenticated,reject
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
 proxymap unix - - n - - proxymap
@@ -58,6 +65,30 @@ anvil unix - - n - 1 anvil
 tlsmgr unix - - n 1000? 1 tlsmgr
 postlog unix-dgram n - n - 1 postlogd
 """
+SASL = """
+base_dir = {directory}/dovecot
+state_dir = {directory}/dovecot
+log_path = {directory}/dovecot.log
+protocols =
+ssl = no
+auth_mechanisms = {mechanisms}
+auth_failure_delay = 0
+passdb {{
+  driver = passwd-file
+  args = {directory}/passwd
+}}
+service anvil {{
+  unix_listener anvil-auth-penalty {{
+    mode = 0
+  }}
+}}
+service auth {{
+  inet_listener {{
+    address = 127.0.0.1
+    port = {sasl}
+  }}
+}}
+"""
 ARRIVAL_S = 20.0
 
 
@@ -69,6 +100,9 @@ class Mailer:
     plain: int
     tls: int
     ca_file: str
+    login: int = 0
+    """Port that wants a login: hawatch, geheim; over TLS."""
+    sasl: int = 0
     silent: socket.socket | None = None
     down: bool = False
 
@@ -83,7 +117,7 @@ class Mailer:
         account = os.stat(self.directory / "boxes")
         text = MAIN.format(
             directory=self.directory, uid=account.st_uid, gid=account.st_gid, restrictions=restrictions,
-            end_of_data=end_of_data,
+            end_of_data=end_of_data, sasl=self.sasl,
         )  # fmt: skip
         (self.directory / "etc/main.cf").write_text(text)
 
@@ -140,6 +174,26 @@ class Mailer:
             time.sleep(0.02)
         return found
 
+    @contextmanager
+    def logins(self, mechanisms: str = "plain login cram-md5") -> Iterator[None]:
+        """Have Dovecot answer for logins, which Postfix asks."""
+        (self.directory / "dovecot.conf").write_text(
+            SASL.format(directory=self.directory, sasl=self.sasl, mechanisms=mechanisms)
+        )
+        (self.directory / "passwd").write_text("hawatch:{PLAIN}geheim\n")
+        process = subprocess.Popen(["/usr/sbin/dovecot", "-F", "-c", str(self.directory / "dovecot.conf")])
+        try:
+            until = time.monotonic() + ARRIVAL_S
+            while time.monotonic() < until:
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.sasl), 1) as asked:
+                    if asked.recv(10):
+                        break
+                time.sleep(0.05)
+            yield
+        finally:
+            process.terminate()
+            process.wait(20)
+
     def log(self) -> str:
         """Return Postfix's log."""
         return (self.directory / "maillog").read_text()
@@ -148,14 +202,14 @@ class Mailer:
 @contextmanager
 def mailer() -> Iterator[Mailer]:
     """Run a Postfix for ops@mail.example and night@mail.example."""
-    plain, tls = free_ports(2)
+    plain, tls, login, sasl = free_ports(4)
     with _directory() as (directory, ca_file):
         for name in ("etc", "queue", "data", "boxes"):
             (directory / name).mkdir()
         shutil.chown(directory / "data", "postfix")
         shutil.chown(directory / "boxes", "nobody", "nogroup")
-        (directory / "etc/master.cf").write_text(MASTER.format(plain=plain, tls=tls))
-        made = Mailer(directory, plain, tls, ca_file)
+        (directory / "etc/master.cf").write_text(MASTER.format(plain=plain, tls=tls, login=login))
+        made = Mailer(directory, plain, tls, ca_file, login, sasl)
         made.configure()
         made.command("start")
         try:
