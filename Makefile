@@ -42,6 +42,7 @@ bench: packages $(VENV)/.ready
 	$(BIN)/python -m tests.bench.metrics
 	$(BIN)/python -m tests.bench.failover
 	$(BIN)/python -m tests.bench.page
+	$(BIN)/python -m tests.bench.console
 	$(ON_IPVS) $(BIN)/python -m tests.bench.ipvs
 	$(ON_IPVS) $(BIN)/python -m tests.bench.verdict
 	$(ON_IPVS) $(BIN)/python -m tests.bench.start

@@ -26,6 +26,8 @@ class Happening:
     lasted_s: float | None = None
     """For an end: how long it lasted."""
     numbers: Mapping[str, int | float | str] = field(default_factory=dict)
+    failure: str = ""
+    """Name of the event that tells of a failure, for its end too; "" for what is no failure."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import trio
 
@@ -64,28 +64,39 @@ def make_environment(message: Outgoing) -> dict[str, str]:
         "MON_DESCRIPTION": clean(message.subject),
         "MON_LAST_SUMMARY": clean(message.subject),
         "MON_LAST_OUTPUT": cut(message.body, OUTPUT_MAX),
+        "MON_ACK": "",
+        "MON_DEPEND_STATUS": "",
+        "MON_TRAP_INTENDED": "",
+        "MON_LOGDIR": "/var/log",
+        "MON_STATEDIR": "/var/lib/mon",
+        "MON_CFBASEDIR": "/etc/mon",
         "HAWATCH_KEY": message.key,
         "HAWATCH_SEVERITY": message.severity,
         "HAWATCH_POSSIBLY_TWICE": "1" if message.twice else "",
     }
     if began:
         environment["MON_FIRST_FAILURE"] = str(int(min(began)))
+    environment["MON_LAST_SUCCESS" if kind == "up" else "MON_LAST_FAILURE"] = str(int(message.date_s))
     if message.happenings:
         environment["HAWATCH_EVENT"] = message.happenings[-1].name
     return environment
 
 
 async def run_alert(message: Outgoing, command: Sequence[str], timeout_s: float, every_s: float = 0.0) -> str:
-    """Run the program to its end; raise SendError when it fails."""
-    arguments = make_arguments(message, command, every_s)
-    summary = clean(message.subject)
+    """Run the alert program to its end; raise SendError when it fails."""
+    said = f"{clean(message.subject)}\n{message.body}\n".encode()
+    return await run_program(make_arguments(message, command, every_s), make_environment(message), said, timeout_s)
+
+
+async def run_program(command: Sequence[str], environment: Mapping[str, str], stdin: bytes, timeout_s: float) -> str:
+    """Run a program to its end and return what it says; raise SendError when it fails."""
     try:
         process = await trio.lowlevel.open_process(
-            arguments,
+            list(command),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=make_environment(message),
+            env=dict(environment),
             cwd="/",
             start_new_session=True,
         )
@@ -95,7 +106,7 @@ async def run_alert(message: Outgoing, command: Sequence[str], timeout_s: float,
     try:
         with trio.fail_after(timeout_s):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_feed, process, f"{summary}\n{message.body}\n".encode())
+                nursery.start_soon(_feed, process, stdin)
                 nursery.start_soon(_read, process, output)
                 await process.wait()
     except trio.TooSlowError as error:

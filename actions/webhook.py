@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import ssl
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ import httpx
 import trio
 
 from hawatch.actions.outgoing import Happening, Outgoing, SendError
+from hawatch.faults import X509_REASONS
 from hawatch.text import clean, cut
 
 ANSWER_MAX = 65536
@@ -26,7 +28,19 @@ ALERT_LASTS_S = 7 * 86400
 """Alertmanager takes a failure for over after so long without its end."""
 NOTICE_LASTS_S = 300
 PRIORITIES = {"info": "3", "warning": "4", "critical": "5"}
-COLOURS = {"info": "good", "warning": "warning", "critical": "danger"}
+COLOURS = {"info": "#2eb886", "warning": "#daa038", "critical": "#a30200"}
+NTFY_BYTES = 4000
+"""ntfy makes an attachment of a message of more than 4096 bytes."""
+SEVERITIES = {
+    "server_down": "warning", "service_down": "critical", "director_dead": "critical", "witness_dead": "critical",
+    "link_down": "warning", "quorum_lost": "critical", "worker_lost": "warning", "journal_broken": "warning",
+}  # fmt: skip
+"""A failure's, for its end too: Alertmanager knows both by the same labels."""
+WHICH = ("peer", "address", "worker")
+"""Numbers of an event that tell which one of its kind it is about."""
+SLACK_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+FENCE = "```"
+"""Around text that Mattermost is not to take for Markdown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +70,7 @@ def make_post(message: Outgoing, hook: Hook) -> Post:
     key = hashlib.sha256(message.key.encode()).hexdigest()[:32]
     headers = {"Content-Type": "application/json", "Idempotency-Key": key, "User-Agent": "hawatch"}
     if hook.format == "ntfy":
-        body = cut(message.body, TEXT_MAX).encode()
+        body = cut(message.body, TEXT_MAX).encode()[:NTFY_BYTES].decode("utf-8", "ignore").encode()
         headers |= {
             "Content-Type": "text/plain; charset=utf-8",
             "X-Title": _header(message.subject),
@@ -102,15 +116,19 @@ def _as_json(message: Outgoing) -> object:
 
 
 def _as_slack(message: Outgoing) -> object:
-    colour = "good" if _all_up(message) else COLOURS[message.severity]
-    text = cut(message.body, TEXT_MAX)
-    return {"text": message.subject, "attachments": [{"color": colour, "text": text, "fallback": message.subject}]}
+    text = cut(message.body, TEXT_MAX).translate(SLACK_ESCAPES)
+    return {"text": message.subject.translate(SLACK_ESCAPES), "attachments": [_attachment(message, text)]}
 
 
 def _as_mattermost(message: Outgoing) -> object:
-    slack = _as_slack(message)
-    assert isinstance(slack, dict)
-    return {"username": "hawatch", **slack}
+    text = cut(message.body, TEXT_MAX).replace(FENCE, "...")
+    attachment = _attachment(message, f"{FENCE}\n{text}\n{FENCE}")
+    return {"username": "hawatch", "text": message.subject, "attachments": [attachment]}
+
+
+def _attachment(message: Outgoing, text: str) -> dict[str, str]:
+    colour = COLOURS["info"] if _all_up(message) else COLOURS[message.severity]
+    return {"color": colour, "text": text, "fallback": message.subject}
 
 
 def _as_alertmanager(message: Outgoing) -> object:
@@ -121,13 +139,16 @@ def _as_alertmanager(message: Outgoing) -> object:
 
 
 def _alert(message: Outgoing, each: Happening) -> dict[str, object]:
+    name = each.failure or each.name
     labels = {
-        "alertname": f"hawatch_{DOWN_OF.get(each.name, each.name)}",
+        "alertname": f"hawatch_{name}",
+        "severity": SEVERITIES.get(name, each.severity),
         "cluster": message.cluster,
         "node": each.node,
         "group": each.group,
         "service": each.service,
         "server": each.server,
+        **{key: str(each.numbers.get(key, "")) for key in WHICH},
     }
     began_s = each.began_s or message.date_s
     ends_s = {"up": message.date_s, "notice": message.date_s + NOTICE_LASTS_S}.get(
@@ -135,21 +156,12 @@ def _alert(message: Outgoing, each: Happening) -> dict[str, object]:
     )
     return {
         "labels": {name: value for name, value in labels.items() if value},
-        "annotations": {"summary": each.reason, "severity": each.severity},
+        "annotations": {"summary": each.reason, "event": each.name},
         "startsAt": _stamp(min(began_s, ends_s)),
         "endsAt": _stamp(ends_s),
     }
 
 
-DOWN_OF = {
-    "server_up": "server_down",
-    "service_up": "service_down",
-    "director_alive": "director_dead",
-    "link_up": "link_down",
-    "quorum_regained": "quorum_lost",
-    "worker_restarted": "worker_lost",
-}
-"""The event that each of these ends: Alertmanager knows both by one name."""
 FORMATS = {"json": _as_json, "slack": _as_slack, "mattermost": _as_mattermost, "alertmanager": _as_alertmanager}
 
 
@@ -164,7 +176,7 @@ async def send_webhook(message: Outgoing, hook: Hook) -> str:
     try:
         with trio.fail_after(hook.timeout_s):
             async with httpx.AsyncClient(
-                verify=hook.ca_file or True, timeout=hook.timeout_s, follow_redirects=False, trust_env=True
+                verify=_context(hook), timeout=hook.timeout_s, follow_redirects=False, trust_env=True
             ) as client:
                 request = client.build_request("POST", hook.url, content=post.body, headers=dict(post.headers))
                 began = True
@@ -187,6 +199,10 @@ async def send_webhook(message: Outgoing, hook: Hook) -> str:
     return f"HTTP {answer.status_code}"
 
 
+def _context(hook: Hook) -> ssl.SSLContext | bool:
+    return ssl.create_default_context(cafile=hook.ca_file) if hook.ca_file else True
+
+
 async def _beginning(answer: httpx.Response) -> str:
     """Return the text of a refusal if it says how long it is; of anything else the status is enough."""
     length = answer.headers.get("content-length", "")
@@ -196,4 +212,12 @@ async def _beginning(answer: httpx.Response) -> str:
 
 
 def _words(error: Exception) -> str:
-    return cut(clean(str(error))) or type(error).__name__
+    """Return an error in words: the library leaves them to what caused it."""
+    found = ""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return X509_REASONS.get(cause.verify_code) or f"certificate refused: {cause.verify_message}"
+        found = found or cut(clean(str(cause)))
+        cause = cause.__cause__ or cause.__context__
+    return found or type(error).__name__

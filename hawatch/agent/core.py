@@ -71,6 +71,10 @@ SWITCH_INTERVAL_S = 0.0005
 STOP_EVENTS_S = 1.0
 """The last events may take so long to be written."""
 
+SETTLE_S = 1.0
+"""What ctl shows is in the events file before; a file that cannot be written is waited for so long."""
+SETTLE_POLL_S = 0.001
+
 
 @dataclass(frozen=True, slots=True)
 class Legacy:
@@ -104,7 +108,11 @@ class Core:
         self.stopping = ""
         self.table = TableKeeper(settings.plan, self.events.emit, Memento(legacy.memento))
         self.console = ConsoleLink(
-            self.events, self.status, lambda: self._want_link(CONSOLE), lambda number: measure(self, number)
+            self.events,
+            self.status,
+            lambda: self._want_link(CONSOLE),
+            lambda number: measure(self, number),
+            lambda: self.ownership.owners(),
         )
         self.workers = Workers(
             settings.plan, self.events.emit, self.table.wake, wall_ns, self._want_link, self.console.pass_on
@@ -301,6 +309,12 @@ class Core:
         return frozenset(
             group.name for group in self.settings.config.group if group.ipvs == "owner" and group.name not in owned
         )
+
+    async def events_settled(self, number: int) -> None:
+        """Return when an event is where a kill cannot take it from; a disk that hangs is not waited for."""
+        with trio.move_on_after(SETTLE_S):
+            while self.writer.settled_id < number:  # noqa: ASYNC110 - a thread says so
+                await trio.sleep(SETTLE_POLL_S)
 
     async def connections(self, services: Iterable[ServiceKey]) -> Mapping[tuple[ServiceKey, DestinationKey], int]:
         """Return how many connections each destination of these services has."""

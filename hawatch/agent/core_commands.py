@@ -55,6 +55,9 @@ class Agent(Protocol):
     async def reload(self) -> list[str]:
         """Apply the configuration file and return what has changed; raise ConfigError or KernelError."""
 
+    async def events_settled(self, number: int) -> None:
+        """Return when the event with this number is in the events file, or cannot be."""
+
     async def connections(self, services: Iterable[ServiceKey]) -> Mapping[tuple[ServiceKey, DestinationKey], int]:
         """Return how many connections each destination of some services has in the kernel."""
 
@@ -174,12 +177,15 @@ class Commands:
         earlier = earlier[max(0, len(earlier) - count) :]
         forget = self._agent.events.listen(listen) if request.follow else _nothing
         try:
+            await self._agent.events_settled(self._agent.events.last_id)
             for record in earlier:
                 await send(EventLine(data=raw(record)))
             while request.follow:
                 if overrun.is_set():
                     return Refused(reason=f"you read too slowly: more than {FOLLOW_LIMIT} events were waiting")
-                await send(EventLine(data=raw(await receiver.receive())))
+                record = await receiver.receive()
+                await self._agent.events_settled(record.id)
+                await send(EventLine(data=raw(record)))
         finally:
             forget()
         return Done()

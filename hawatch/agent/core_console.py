@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing
 from typing import TypeAlias
 
@@ -40,7 +40,8 @@ RELINK_S = 1.0
 EVENTS_MAX = 20
 """Events that the console may tell of in one message."""
 WARNINGS_MAX = 20
-
+OWNERS_S = 1.0
+"""What is new of the groups' owners is told after so long at most, without an event."""
 PASSED_ON_MAX = 64
 """Parts of the workers' counts that wait to be passed on."""
 
@@ -93,6 +94,7 @@ class ConsoleLink:
         status: Callable[[], Awaitable[bytes]],
         want_link: Callable[[], None],
         measure: Measure | None = None,
+        owners: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self.warnings: list[str] = []
         """What the console has status warn of."""
@@ -103,6 +105,7 @@ class ConsoleLink:
         self._news = trio.Event()
         self._status_wanted = False
         self._measure = measure
+        self._owners = owners
         self._measures_wanted = 0
         self._passed_on: deque[WorkerCounted] = deque(maxlen=PASSED_ON_MAX)
         events.listen(self._listen)
@@ -163,19 +166,24 @@ class ConsoleLink:
         """Send every event after the one with this number, and those that come."""
         records, complete = self._after(last)
         told = self._events.emitted
+        told_owners: dict[str, str] | None = None
         while True:
+            owners = dict(self._owners())
+            news = None if owners == told_owners else owners
+            told_owners = owners
             for begin in range(0, max(1, len(records)), BATCH_MAX):
                 batch = records[begin : begin + BATCH_MAX]
-                if batch or not complete:
-                    await stream.send_all(console_frame(Told(batch, complete)))
-                complete = True
+                if batch or not complete or news is not None:
+                    await stream.send_all(console_frame(Told(batch, complete, news)))
+                complete, news = True, None
             if self._status_wanted:
                 self._status_wanted = False
                 await stream.send_all(console_frame(StatusNow(await self._status())))
             await self._tell_measures(stream)
             await trio.sleep(GATHER_S)
             if self._events.emitted == told:
-                await self._news.wait()
+                with trio.move_on_after(OWNERS_S):
+                    await self._news.wait()
             self._news = trio.Event()
             new = self._events.emitted - told
             records, complete = self._events.last(new), new <= len(self._events)

@@ -227,7 +227,7 @@ class Workers:
                     await trio.lowlevel.checkpoint()
             except PeerError as error:
                 reason = f"{worker.name} sent what is no message: {error}; its channel is closed"
-                self._emit([Event("worker_lost", reason, Severity.WARNING)])
+                self._emit([Event("worker_lost", reason, Severity.WARNING, numbers={"worker": worker.name})])
                 return
 
     def _take(self, worker: Worker, message: AnyWork) -> None:

@@ -13,7 +13,7 @@ import queue
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
@@ -85,6 +85,11 @@ class EventLog:
         self.emitted = 0
         """Events that happened in this process."""
 
+    @property
+    def last_id(self) -> int:
+        """Number of the last event that happened in this process, 0 for none."""
+        return self._last_id
+
     def emit(self, events: Iterable[Event]) -> None:
         """Remember events that happen now and tell every listener of them. Listeners must not wait or raise."""
         for event in events:
@@ -129,6 +134,8 @@ class EventWriter:
         """What is wrong with the events file now; "" when all is well."""
         self.lost = 0
         """Records that were not written to the file since the start."""
+        self.settled_id = 0
+        """Number of the newest record that is in the file, or known not to be."""
         self._path = path
         self._output: IO[str] | None = sys.stdout if output is None else output
         self._file_limit = file_limit
@@ -172,6 +179,7 @@ class EventWriter:
                 self.lost += 1
                 self.problem = f"{self._path}: {error.strerror or error}; {self.lost} events are not in it"
                 self._close_file()
+            self.settled_id = record.id
         self._close_file()
 
     def _write_output(self, line: bytes) -> None:
@@ -224,6 +232,55 @@ def read_back(path: Path, limit: int = MEMORY_LIMIT) -> list[Record]:
             with contextlib.suppress(*UNDECODABLE):
                 records.append(decoder.decode(line))
     return records[-limit:]
+
+
+def read_after(path: Path, number: int, count: int) -> Generator[list[Record], None, None]:
+    """Yield what an events file and the one put aside have after the event with this number, `count` records at once.
+
+    Everything, where they do not have that event: numbers go back where the clock did. Never more than `count`
+    records are in memory.
+    """
+    decoder = msgspec.json.Decoder(Record)
+    with contextlib.ExitStack() as stack:
+        files = _open_both(path, stack)
+        mark = f'"id":{number}}}'.encode() if number else b""
+        place = next((index for index, file in enumerate(files) if mark and _find_line(file, mark)), None)
+        if place is None:
+            place = 0
+            for file in files:
+                file.seek(0)
+        records: list[Record] = []
+        for file in files[place:]:
+            for line in file:
+                with contextlib.suppress(*UNDECODABLE):
+                    records.append(decoder.decode(line))
+                if len(records) == count:
+                    yield records
+                    records = []
+        if records:
+            yield records
+
+
+def _open_both(path: Path, stack: contextlib.ExitStack) -> list[IO[bytes]]:
+    """Open the file put aside and the current one, older first, each once though one becomes the other meanwhile."""
+    opened: dict[tuple[int, int], IO[bytes]] = {}
+    for each in (path, path.with_name(path.name + ".1")):  # what is put aside in between is found under both names
+        with contextlib.suppress(OSError):
+            file = stack.enter_context(each.open("rb"))
+            status = os.fstat(file.fileno())
+            opened.setdefault((status.st_dev, status.st_ino), file)
+    return list(opened.values())[::-1]
+
+
+def _find_line(file: IO[bytes], mark: bytes) -> bool:
+    """Go to the line after the last one that ends with a mark; False where there is none."""
+    end = -1
+    for line in file:
+        if line.rstrip().endswith(mark):
+            end = file.tell()
+    if end >= 0:
+        file.seek(end)
+    return end >= 0
 
 
 def _tail(path: Path) -> list[bytes]:

@@ -29,7 +29,7 @@ from hawatch.agent.settings import Settings, now_ns, wall_ns
 from hawatch.cluster.effects import AdminAction, Answer, FitnessChanged, GroupsChanged
 from hawatch.cluster.membership import FormerRun
 from hawatch.cluster.node import Node
-from hawatch.cluster.report import report
+from hawatch.cluster.report import owner_of, report
 from hawatch.control.protocol import ALL
 from hawatch.errors import ConfigError, KernelError, LocalError, RefusedError
 from hawatch.model import NS_PER_MS, Event, Severity
@@ -189,6 +189,13 @@ class LeasedOwnership:
     def owned(self) -> frozenset[str]:
         """Return the groups that this director owns."""
         return self._loop.node.owned() if self._loop is not None else frozenset()
+
+    def owners(self) -> Mapping[str, str]:
+        """Return the groups' owners."""
+        loop = self._loop
+        if loop is None:
+            return {group.name: "" for group in self._settings.config.group}
+        return {name: owner_of(loop.node, name, now_ns()) for name in loop.node.groups}
 
     def status(self) -> Mapping[str, object]:
         """Return what is known of the other nodes, the quorum and the groups."""

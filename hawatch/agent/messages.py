@@ -147,6 +147,8 @@ class Told(ConsoleMessage, frozen=True, tag=True):
     records: list[Record]
     complete: bool = True
     """False: there may be others between the last known one and these; the events file has them."""
+    owners: dict[str, str] | None = None
+    """Who owns the groups, "" where nobody is known to; None: the same as told before."""
 
 
 class Happened(ConsoleMessage, frozen=True, tag=True):

@@ -27,6 +27,9 @@ class Ownership(Protocol):
     def owned(self) -> frozenset[str]:
         """Return the names of the groups that this director owns now."""
 
+    def owners(self) -> Mapping[str, str]:
+        """Return each group's owner, as far as this director knows; "" for one that nobody is known to own."""
+
     def set_settings(self, settings: Settings) -> None:
         """Go on by a new configuration."""
 
@@ -96,6 +99,10 @@ class SingleOwnership:
     def owned(self) -> frozenset[str]:
         """Return every group."""
         return frozenset(group.name for group in self._settings.config.group)
+
+    def owners(self) -> Mapping[str, str]:
+        """Name this director for every group."""
+        return {group.name: self._settings.node for group in self._settings.config.group}
 
     def set_settings(self, settings: Settings) -> None:
         """Own the groups of a new configuration."""

@@ -78,14 +78,20 @@ def peer_part(node: Node, peer: int, health: PeerHealth, now_ns: int) -> dict[st
     }
 
 
+def owner_of(node: Node, group: str, now_ns: int) -> str:
+    """Return the name of a group's owner, "" when nobody is known to own it."""
+    owner = node.requests.owner_name(group, now_ns)
+    return "" if owner == "nobody" else owner
+
+
 def group_part(node: Node, group: Ownership, now_ns: int) -> dict[str, object]:
     """Return a group's state with the sentence that says why."""
-    owner = node.requests.owner_name(group.name, now_ns)
+    owner = owner_of(node, group.name, now_ns)
     state = "owner" if group.state is GroupState.CLOSING else group.state.name.lower()
     return {
         "name": group.name,
         "state": state,
-        "owner": "" if owner == "nobody" else owner,
+        "owner": owner,
         "epoch": group.epoch if group.state is GroupState.OWNER else group.epoch_seen,
         "reason": group.reason,
         "lease_left_ms": max(0, group.end_ns - now_ns) // NS_PER_MS if group.state is GroupState.OWNER else 0,

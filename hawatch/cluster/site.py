@@ -95,7 +95,9 @@ class Site:
         """Put a message where it will be packed with the others of this moment."""
         self.outbox.setdefault(to, []).append(message)
 
-    def emit(self, name: str, reason: str, group: str = "", severity: Severity = Severity.INFO, **numbers: int) -> None:
+    def emit(
+        self, name: str, reason: str, group: str = "", severity: Severity = Severity.INFO, **numbers: int | str
+    ) -> None:
         """Publish an event."""
         self.commands.append(Emit(Event(name, reason, severity, group, numbers=numbers)))
 

@@ -49,16 +49,17 @@ class Telling:
         site = self.site
         healed = False
         for change in site.detector.take_changes():
-            severity = Severity.INFO
+            severity, which = Severity.INFO, {"peer": change.peer}
             match change:
                 case PeerChange(peer=peer, state=state, reason=reason):
                     kind = "director" if identifier(peer) in site.directors else "witness"
                     dead = state is PeerState.DEAD
                     name = f"{kind}_dead" if dead else f"{kind}_alive"
                     severity = Severity.CRITICAL if dead else severity
-                case LinkChange(up=up, reason=reason):
+                case LinkChange(address=address, up=up, reason=reason):
+                    which["address"] = address
                     name = "link_up" if up else "link_down"
                     severity = severity if up else Severity.WARNING
                     healed = healed or up
-            site.emit(name, reason, severity=severity)
+            site.emit(name, reason, severity=severity, **which)
         return healed

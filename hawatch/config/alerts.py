@@ -1,4 +1,4 @@
-"""Sections of the configuration about alerts: ``[alert.KIND.NAME]``, ``[[depend]]`` and ``[console]``."""
+"""Sections of the configuration about telling: ``[alert.KIND.NAME]``, ``notify``, ``[[depend]]``, ``[console]``."""
 
 from __future__ import annotations
 
@@ -78,6 +78,10 @@ class AlertRule(Section):
     digest: Annotated[int, DurationBetween("1s", "1d")] = Field(
         default=60 * NS_PER_S, description="time between digests, while there is something to gather"
     )
+    directors: Literal["owner", "all"] = Field(
+        default="owner",
+        description="who tells of servers and services: the director that owns the group, or all of them",
+    )
     timeout: Annotated[int, DurationBetween("1s", "5m")] = Field(
         default=10 * NS_PER_S, description="an attempt that takes longer has failed"
     )
@@ -98,7 +102,12 @@ class EmailAlert(AlertRule):
     ca_file: FilePath = Field(default="", description="PEM file of accepted CAs; none: the system's")
     username: str = Field(default="", max_length=255, description="name to log in with; none: no login")
     password_file: FilePath = Field(default="", description="file that holds the password; mode 0600")
-    template: FilePath = Field(default="", description="file with the text of the mail; none: the built-in one")
+    template: FilePath = Field(
+        default="", description="file with the text of a mail about one thing; none: the built-in one"
+    )
+    digest_template: FilePath = Field(
+        default="", description="file with the text of a mail about several things; none: the built-in one"
+    )
 
 
 class WebhookAlert(AlertRule):
@@ -128,6 +137,26 @@ class Alerts(Section):
     webhook: dict[Name, WebhookAlert] = Field(default={}, max_length=ALERTS_MAX, description="alerts by HTTP, by name")
     program: dict[Name, ProgramAlert] = Field(
         default={}, max_length=ALERTS_MAX, description="alerts by programs, by name"
+    )
+
+
+class GroupNotify(Section):
+    """``notify``: programs that are told of a group's state."""
+
+    owner: Words = Field(
+        default=(), max_length=COMMAND_MAX, description="program and arguments, run when this director owns the group"
+    )
+    standby: Words = Field(default=(), max_length=COMMAND_MAX, description="run when it owns the group no more")
+    conflict: Words = Field(
+        default=(), max_length=COMMAND_MAX, description="run when another machine answers for one of the addresses"
+    )
+    every: Words = Field(
+        default=(),
+        max_length=COMMAND_MAX,
+        description="run at each of these; GROUP, the name, MASTER, BACKUP or FAULT, and 0 follow its arguments",
+    )
+    timeout: Annotated[int, DurationBetween("1s", "10m")] = Field(
+        default=30 * NS_PER_S, description="one that runs longer is killed, and all that it started"
     )
 
 

@@ -17,6 +17,7 @@ from pathlib import Path as FilePath
 from hawatch.config.positions import Path
 from hawatch.config.problems import Finding
 from hawatch.config.schema import Config
+from hawatch.console.templates import PLACES, SIZE_MAX, read_template
 
 OTHERS_BITS = 0o077
 AGENT_USER = "hawatch"
@@ -50,9 +51,21 @@ def secret_files(config: Config) -> Iterator[tuple[Path, str]]:
             yield ("console", "user", name, "token_file"), user.token_file
 
 
+def template_files(config: Config) -> Iterator[tuple[Path, str, str]]:
+    """Yield the templates of mail: the path of the key, the kind, and the file."""
+    for name, alert in config.alert.email.items():
+        for key, kind, file in (
+            ("template", "single", alert.template),
+            ("digest_template", "digest", alert.digest_template),
+        ):
+            if file:
+                yield ("alert", "email", name, key), kind, file
+
+
 def check_files(config: Config) -> tuple[FileFinding, ...]:
-    """Look at every secret file and at the group of users that the configuration names; return what is wrong."""
+    """Look at every secret file, template and group of users that the configuration names; return what is wrong."""
     found = [check_secret_file(path, name) for path, name in secret_files(config)]
+    found += [check_template_file(path, kind, name) for path, kind, name in template_files(config)]
     found.append(check_group(config.control.group))
     return tuple(finding for finding in found if finding is not None)
 
@@ -66,6 +79,19 @@ def check_group(name: str) -> FileFinding | None:
     except KeyError:
         message = "no group of users of this name on this machine"
         return FileFinding(Finding(("control", "group"), message, "the name of a group, as in /etc/group"), absent=True)
+    return None
+
+
+def check_template_file(path: Path, kind: str, name: str) -> FileFinding | None:
+    """Look at one template."""
+    accepted = f"a text with places: {', '.join('$' + place for place in sorted(PLACES[kind]))}"
+    try:
+        with open(name, "rb") as file:
+            read_template(kind, file.read(SIZE_MAX + 1))
+    except OSError as error:
+        return FileFinding(Finding(path, f"{name}: {error.strerror or error}", accepted), absent=True)
+    except ValueError as error:
+        return FileFinding(Finding(path, f"{name}: {error}", accepted))
     return None
 
 

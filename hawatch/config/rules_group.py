@@ -94,4 +94,18 @@ def vip_owners(config: Config) -> dict[str, Group]:
     return {vip.address.partition("/")[0]: group for group in reversed(config.group) for vip in group.addresses}
 
 
-RULES = (group_names, preferred, addresses, labels, network_addresses)
+def notify_programs(config: Config) -> Iterator[Finding]:
+    """A program that is told of a group's state is named, and by its whole path."""
+    for number, group in enumerate(config.group):
+        if group.notify is None:
+            continue
+        here = ("group", number, "notify")
+        programs = {key: getattr(group.notify, key) for key in ("owner", "standby", "conflict", "every")}
+        if not any(programs.values()):
+            yield Finding(here, "no program", "owner, standby, conflict or every")
+        for key, program in programs.items():
+            if program and not program[0].startswith("/"):
+                yield Finding((*here, key), "not an absolute path", '["/path/of/program", "argument"]', program[0])
+
+
+RULES = (notify_programs, group_names, preferred, addresses, labels, network_addresses)

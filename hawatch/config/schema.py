@@ -14,6 +14,7 @@ from hawatch.config.alerts import (
     ConsoleConfig,
     Depend,
     EmailAlert,
+    GroupNotify,
     PageUser,
     ProgramAlert,
     WebhookAlert,
@@ -33,9 +34,9 @@ from hawatch.config.fields import (
 from hawatch.config.service import ProbeConfig, Server, Service, TunnelConfig
 
 __all__ = [
-    "Alerts", "Chosen", "Cluster", "Config", "ConsoleConfig", "Control", "Depend", "EmailAlert", "Group", "Ipvs",
-    "Node", "PageUser", "ProbeConfig", "ProgramAlert", "Section", "Server", "Service", "Sync", "TunnelConfig", "Vip",
-    "WebhookAlert",
+    "Alerts", "Chosen", "Cluster", "Config", "ConsoleConfig", "Control", "Depend", "EmailAlert", "Group",
+    "GroupNotify", "Ipvs", "Node", "PageUser", "ProbeConfig", "ProgramAlert", "Section", "Server", "Service", "Sync",
+    "TunnelConfig", "Vip", "WebhookAlert",
 ]  # fmt: skip
 
 LINKS_MAX = 8
@@ -122,6 +123,7 @@ class Group(Section):
     ipvs: Literal["always", "owner"] = Field(
         default="always", description="which directors keep the IPVS table: both, or only the owner"
     )
+    notify: GroupNotify | None = Field(default=None, description="programs that are told of its state")
 
 
 class Ipvs(Section):

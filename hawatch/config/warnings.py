@@ -127,6 +127,13 @@ def synchronisation(config: Config) -> Iterator[Finding]:
             )
 
 
+def never_notified(config: Config) -> Iterator[Finding]:
+    """Programs that are never run."""
+    for number, group in enumerate(config.group):
+        if group.notify is not None and not config.leased:
+            yield Finding(("group", number, "notify"), "never run: a single director owns its groups for good")
+
+
 def plain_login(config: Config) -> Iterator[Finding]:
     """A password in the clear."""
     for name, alert in config.alert.email.items():
@@ -160,5 +167,5 @@ def token_in_the_clear(config: Config) -> Iterator[Finding]:
 
 RULES = (
     nothing_to_do, weak_quorum, one_link, unused_profile, unprobed, ungrouped, unused_keys, shared_probe_address,
-    director_is_server, synchronisation, plain_login, event_names, token_in_the_clear,
+    director_is_server, synchronisation, never_notified, plain_login, event_names, token_in_the_clear,
 )  # fmt: skip

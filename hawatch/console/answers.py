@@ -13,10 +13,13 @@ import trio
 
 from hawatch.agent.settings import Settings, wall_ns
 from hawatch.console.delivery import Delivery
+from hawatch.console.history import Message
 from hawatch.console.journal import Filter, downtime, make_filter, select
-from hawatch.console.policy import Message, Policy, acknowledge
+from hawatch.console.policy import acknowledge
+from hawatch.console.rules import Policy
 from hawatch.console.shelf import Shelf
 from hawatch.console.subjects import Match, subject_of
+from hawatch.console.targets import NOTIFY
 from hawatch.control import protocol
 from hawatch.control.protocol import Done, EventLine, Refused, Reply, raw
 from hawatch.control.server import ControlServer, Send
@@ -100,9 +103,10 @@ class Answers:
     async def _test(self, target: str) -> Reply:
         """Send a test message, and say what became of it."""
         console = self._console
-        names = [name for name in console.recipients if not target or name == target or name.endswith(f"/{target}")]
+        alerts = [name for name in console.recipients if not name.startswith(f"{NOTIFY}/")]
+        names = [name for name in alerts if not target or name == target or name.endswith(f"/{target}")]
         if not names:
-            known = ", ".join(console.recipients) or "the configuration has none"
+            known = ", ".join(alerts) or "the configuration has none"
             raise RefusedError(f"there is no alert {target}; there are: {known}" if target else "there is no alert")
         key = f"test:{wall_ns()}"
         for name in names:

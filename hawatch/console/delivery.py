@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 
 import trio
@@ -11,6 +12,7 @@ import trio
 from hawatch.actions.outgoing import Outgoing, SendError
 from hawatch.console.shelf import Shelf
 from hawatch.console.spool import Letter, Spool
+from hawatch.console.surroundings import surroundings
 from hawatch.console.targets import Target, read_templates
 from hawatch.console.words import render
 from hawatch.model import NS_PER_S, Event, Severity
@@ -19,13 +21,21 @@ TELL_AFTER = 3
 """Failed attempts with one letter before an event tells of it."""
 LOOK_S = 5.0
 """The spool is looked at so often, whatever the clock does."""
+STATUS_LASTS_S = 2.0
+"""The core is asked no more often how things stand."""
 
 
 class Delivery:
     """What is being sent now."""
 
     def __init__(
-        self, shelf: Shelf, node: str, cluster: str, wall_clock: Callable[[], int], tell: Callable[[Event], None]
+        self,
+        shelf: Shelf,
+        node: str,
+        cluster: str,
+        wall_clock: Callable[[], int],
+        tell: Callable[[Event], None],
+        status: Callable[[], Awaitable[bytes]],
     ) -> None:
         self.targets: dict[str, Target] = {}
         self.cluster = cluster
@@ -39,6 +49,9 @@ class Delivery:
         self._node = node
         self._wall_clock = wall_clock
         self._tell = tell
+        self._status = status
+        self._status_data = b""
+        self._status_at = -STATUS_LASTS_S
         self._busy: set[tuple[str, str]] = set()
         self._wake = trio.Event()
 
@@ -80,7 +93,7 @@ class Delivery:
     async def _attempt(self, target: Target, letter: Letter) -> bool:
         """Send one letter; False when it has to wait."""
         try:
-            await target.send(self.render(target, letter), letter.recipient)
+            await target.send(await self.render(target, letter), letter.recipient)
         except SendError as error:
             return await self._failed(letter, error)
         except Exception as error:  # noqa: BLE001 - a mistake in what sends costs one attempt, not the console
@@ -90,16 +103,32 @@ class Delivery:
         await self._shelf.work(lambda spool: spool.sent(letter, self._wall_clock()))
         return True
 
-    def render(self, target: Target, letter: Letter) -> Outgoing:
+    async def render(self, target: Target, letter: Letter) -> Outgoing:
         """Return a letter's words."""
-        return render(
+        templates, problem = read_templates(target)
+        state = ""
+        if not letter.message.digest and not letter.message.test:
+            record = letter.message.items[0].record
+            state = surroundings(await self._fresh_status(), record.service, record.group)
+        outgoing = render(
             letter.message,
             cluster=self.cluster,
             node=self._node,
             created_ns=letter.created_ns,
             twice=letter.twice,
-            templates=read_templates(target),
+            templates=templates,
+            state=state,
         )
+        if problem:
+            outgoing = replace(outgoing, body=f"{outgoing.body}\n\nThe template could not be used: {problem}")
+        return outgoing
+
+    async def _fresh_status(self) -> bytes:
+        """Return the status, not older than a moment: letters that go together have it in common."""
+        if self._status_at + STATUS_LASTS_S < trio.current_time():
+            self._status_at = trio.current_time()
+            self._status_data = await self._status()
+        return self._status_data
 
     async def _failed(self, letter: Letter, error: SendError) -> bool:
         """Note a failed attempt; True when the letter is given up, so that the next one may go."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from hawatch.agent.events import Record, iso_time
-from hawatch.console.policy import SEVERITIES
+from hawatch.console.rules import SEVERITIES
 from hawatch.console.subjects import same_server
 from hawatch.control import protocol
 from hawatch.model import NS_PER_S, Severity
@@ -94,7 +94,8 @@ def _where(wanted: Filter) -> tuple[list[str], list[object]]:
 
 # --- downtime ------------------------------------------------------------------------------------------------------
 
-DOWN, UP = frozenset({"server_down", "service_down"}), frozenset({"server_up", "service_up"})
+DOWN = frozenset({"server_down", "service_down"})
+UP = frozenset({"server_up", "service_up", "server_removed", "service_removed"})
 
 
 class Downtime(msgspec.Struct, frozen=True):

@@ -17,11 +17,12 @@ import contextlib
 import logging
 import socket
 from collections import Counter, deque
+from collections.abc import Set
 
 import trio
 
 from hawatch.agent.core_console import console_frame, cut_frames
-from hawatch.agent.events import Record, read_back
+from hawatch.agent.events import Record, read_after
 from hawatch.agent.link import receive_leash, send_leash
 from hawatch.agent.measures import CoreMeasures, ServicesMeasured, WorkerCounted
 from hawatch.agent.messages import (
@@ -38,12 +39,15 @@ from hawatch.agent.messages import (
     WantStatus,
 )
 from hawatch.agent.settings import Settings, settings_from_file, wall_ns
+from hawatch.agent.status import iso_seconds
 from hawatch.console.answers import serve_questions
 from hawatch.console.delivery import Delivery
+from hawatch.console.ends import find_ends, quiet_troubles, read_status
 from hawatch.console.measures import MeasureKeeper
 from hawatch.console.page.feed import Feed
 from hawatch.console.page.server import PageServer
-from hawatch.console.policy import Policy, next_due_ns
+from hawatch.console.policy import next_due_ns
+from hawatch.console.rules import Policy
 from hawatch.console.shelf import Shelf
 from hawatch.console.store import Store
 from hawatch.console.targets import make_policy, make_targets
@@ -51,15 +55,14 @@ from hawatch.errors import PeerError
 from hawatch.model import NS_PER_S, Event, Severity
 
 INBOX_MAX = 20_000
-"""Events that wait to be written; beyond that the events file is read again."""
+"""Events that wait to be written; while it is full the channel is not read, and the core remembers what it has told."""
 BATCH_MAX = 500
 READ_BYTES = 1 << 18
 OUTBOX_MAX = 200
 TICK_S = 1.0
 """The policy is asked so often at least: clocks jump."""
-CARE_S = 10.0
-PURGE_EVERY = 6
-FILE_EVENTS_MAX = 200_000
+CARE_S = 5.0
+PURGE_EVERY = 12
 STATUS_WAIT_S = 5.0
 
 logger = logging.getLogger(__name__)
@@ -71,7 +74,9 @@ class Console:
     def __init__(self, settings: Settings, store: Store) -> None:
         self.settings = settings
         self.shelf = Shelf(store)
-        self.delivery = Delivery(self.shelf, settings.node, settings.config.cluster.name, wall_ns, self.tell)
+        self.delivery = Delivery(
+            self.shelf, settings.node, settings.config.cluster.name, wall_ns, self.tell, self.fresh_status
+        )
         self.policy = Policy()
         self.recipients: dict[str, tuple[str, ...]] = {}
         self.status: bytes = b""
@@ -83,12 +88,16 @@ class Console:
         self.measures = MeasureKeeper(self._send, lambda: self.linked)
         self._inbox: deque[Record] = deque()
         self._read_file = False
-        self._news = trio.Event()
+        self._owners: dict[str, str] | None = None
+        """Who owns the groups, while it is to be written down."""
+        self._news, self._room = trio.Event(), trio.Event()
         self._outbox: deque[ConsoleMessage] = deque(maxlen=OUTBOX_MAX)
         self._outgoing = trio.Event()
         self._status_came = trio.Event()
         self._channel: trio.CancelScope | None = None
         self._warned: list[str] = []
+        self._over: Set[str] = frozenset()
+        """Failures that the status had as well when it was last looked at."""
         self.feed = Feed(self)
         self.page = PageServer(self, self.feed)
 
@@ -99,7 +108,7 @@ class Console:
         self.delivery.targets = targets
         self.delivery.cluster = settings.config.cluster.name
         self.recipients = {name: target.recipients for name, target in targets.items()}
-        self.policy = make_policy(settings.config, targets)
+        self.policy = make_policy(settings.config, targets, settings.node)
         self.delivery.wake()
         self.page.adopt()
         self._news.set()
@@ -162,8 +171,9 @@ class Console:
             buffer += data
             for message in cut_frames(buffer):
                 match message:
-                    case Told(records=records, complete=complete):
-                        self._receive(records, complete=complete)
+                    case Told(records=records, complete=complete, owners=owners):
+                        self._owners = self._owners if owners is None else owners
+                        await self._receive(records, complete=complete)
                     case StatusNow(data=status):
                         self.status = status
                         self._status_came.set()
@@ -172,11 +182,11 @@ class Console:
                     case _:
                         raise PeerError(f"the core sent {type(message).__name__}")
 
-    def _receive(self, records: list[Record], *, complete: bool) -> None:
-        if not complete or len(self._inbox) + len(records) > INBOX_MAX:
-            self._read_file = True
-        if len(self._inbox) + len(records) <= INBOX_MAX:
-            self._inbox.extend(records)
+    async def _receive(self, records: list[Record], *, complete: bool) -> None:
+        while len(self._inbox) >= INBOX_MAX:
+            await self._room.wait()
+        self._read_file = self._read_file or not complete
+        self._inbox.extend(records)
         self._news.set()
 
     # --- the journal and the policy --------------------------------------------------------------------------
@@ -184,11 +194,16 @@ class Console:
     async def keep(self) -> None:
         """Write events down and decide who is told, for ever."""
         while True:
+            if (owners := self._owners) is not None:
+                self._owners, policy = None, self.policy
+                await self.shelf.do(lambda store, p=policy, o=owners: store.note_owners(p, o))  # type: ignore[misc]
             if self._read_file:
                 self._read_file = False
                 await self._catch_up()
             while self._inbox and not self._read_file:
                 await self._take([self._inbox.popleft() for _ in range(min(BATCH_MAX, len(self._inbox)))])
+                self._room.set()
+                self._room = trio.Event()
             if self._read_file:
                 continue
             policy, recipients = self.policy, self.recipients
@@ -213,11 +228,12 @@ class Console:
             self.feed.note(fresh)
 
     async def _catch_up(self) -> None:
-        """Take in what the events file has; what is known already is passed over."""
-        path = self.settings.places.events_file
-        records = await trio.to_thread.run_sync(read_back, path, FILE_EVENTS_MAX)
-        for begin in range(0, len(records), BATCH_MAX):
-            await self._take(records[begin : begin + BATCH_MAX])
+        """Take in what the events file has after the last event known; what is known already is passed over."""
+        last = await self.shelf.do(lambda store: store.last_id())
+        parts = read_after(self.settings.places.events_file, last, BATCH_MAX)
+        with contextlib.closing(parts):
+            while (part := await trio.to_thread.run_sync(next, parts, None)) is not None:
+                await self._take(part)
 
     async def care(self) -> None:
         """Look after the file: come back to it, delete what is old, tell what is wrong."""
@@ -228,7 +244,21 @@ class Console:
                 await self.shelf.do(lambda store: store.purge())
             rounds += 1
             self._tell_state()
+            await self._end_troubles()
             await trio.sleep(CARE_S)
+
+    async def _end_troubles(self) -> None:
+        """Tell the end of what is well again without an event that says so, when it was so the last time too."""
+        began_ns = wall_ns()
+        troubles = quiet_troubles(self.shelf.store.history, began_ns)
+        ends: dict[str, Event] = {}
+        if troubles and self.linked and not self._inbox and not self._read_file:
+            status = read_status(await self.fresh_status())
+            if status is not None and status.time >= iso_seconds(began_ns):
+                ends = find_ends(troubles, status, journal_well=not self.shelf.store.problem)
+        for subject in ends.keys() & self._over:
+            self.tell(ends[subject])
+        self._over = ends.keys() - self._over
 
     def _tell_state(self) -> None:
         store = self.shelf.store

@@ -4,10 +4,10 @@ Theory of operation
 -------------------
 An event that says that something fails begins a `Trouble` of its subject, and the event that says that it is well
 again ends it. For each rule that the event concerns a `Told` remembers when the rule is due for this trouble and how
-often it has told of it. When it is due, whatever forbids telling is looked at in this order: acknowledged, explained
-by the failure of what it depends on, too few failures, told as often as allowed, outside the rule's period. What is
-left is an item for the rule's `Flow`, which sends the first few at once and gathers what comes after them into a
-digest, until a whole window has been calm.
+often it has told of it. When it is due, whatever forbids telling is looked at in this order: acknowledged, told as
+often as allowed, explained by the failure of what it depends on, too few failures, outside the rule's period, left
+to another director (see `sharing`). What remains is an item for the rule's `Flow`, which sends the first few at once
+and gathers what comes after them into a digest, until a whole window has been calm.
 
 Well again is told only of what was told as failing. Events that are neither are told once.
 
@@ -20,170 +20,22 @@ lost.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import msgspec
 
 from hawatch.agent.events import Record
-from hawatch.console.period import Period
-from hawatch.console.subjects import PAIRS, Match, Phase, phase_of, subject_of
-from hawatch.model import NS_PER_S, Severity
+from hawatch.console.dependencies import explained_by
+from hawatch.console.history import Entry, Flow, History, Item, ItemKind, Key, Message, Owner, Told, Trouble
+from hawatch.console.rules import Policy, Rule, tells_failure
+from hawatch.console.sharing import group_of, is_shared, left_to
+from hawatch.console.subjects import Match, Phase, phase_of, subject_of
 
 FAILURES_KEPT = 100
 """Failures of one subject that are remembered, for `after_failures`."""
 HELD_MAX = 5000
 """Items that one digest gathers; those beyond are only counted."""
-SEVERITIES = (Severity.INFO, Severity.WARNING, Severity.CRITICAL)
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One alert of the configuration: of what it tells, and how often."""
-
-    name: str
-    """Kind and name: "email/ops"."""
-    least: Severity = Severity.WARNING
-    events: frozenset[str] = frozenset()
-    groups: frozenset[str] = frozenset()
-    services: frozenset[str] = frozenset()
-    servers: frozenset[str] = frozenset()
-    after_ns: int = 0
-    after_failures: int = 1
-    """So many failures within `within_ns`, or one that lasts as long."""
-    within_ns: int = 600 * NS_PER_S
-    every_ns: int = 0
-    at_most: int = 0
-    tell_up: bool = True
-    period: Period | None = None
-    hold: bool = True
-    """Outside the period: keep it for the period's beginning; else it is not told."""
-    burst: int = 2
-    digest_ns: int = 60 * NS_PER_S
-
-    def chooses(self, record: Record) -> bool:
-        """Tell whether the rule is about an event, whatever its severity."""
-        if record.name == "alert_failed" and record.numbers.get("alert") == self.name:
-            return False  # its own failure cannot be told by it
-        return (
-            (not self.groups or record.group in self.groups)
-            and (not self.services or record.service in self.services)
-            and (not self.servers or any(Match(server=each)(record) for each in self.servers))
-        )
-
-    def wants(self, record: Record) -> bool:
-        """Tell whether the rule tells of an event."""
-        loud = SEVERITIES.index(Severity(record.severity)) >= SEVERITIES.index(self.least)
-        named = record.name in self.events
-        return self.chooses(record) and (named or (loud and not self.events))
-
-
-@dataclass(frozen=True, slots=True)
-class Dependency:
-    """While a failure that `parent` matches lasts, it explains those that `child` matches."""
-
-    child: Match
-    parent: Match
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """All rules of a configuration."""
-
-    rules: tuple[Rule, ...] = ()
-    dependencies: tuple[Dependency, ...] = ()
-    settle_ns: int = 5 * NS_PER_S
-    """What depends on something waits so long for the news of its failure."""
-
-
-class Trouble(msgspec.Struct, frozen=True):
-    """A subject that fails, or has failed."""
-
-    record: Record
-    """The last event that said that it fails."""
-    since_ns: int
-    failures: tuple[int, ...]
-    over_ns: int = 0
-    acknowledged: str = ""
-    """What the administrator said; "" when nobody has seen to it."""
-
-
-class Told(msgspec.Struct, frozen=True):
-    """What a rule has told of a trouble."""
-
-    due_ns: int = 0
-    """When to look again; 0: only when something happens."""
-    count: int = 0
-    explained: str = ""
-    """Subject whose failure explains this one."""
-
-
-class ItemKind(StrEnum):
-    """What an item of a message says."""
-
-    DOWN = "down"
-    AGAIN = "again"
-    UP = "up"
-    NOTICE = "notice"
-
-
-class Item(msgspec.Struct, frozen=True):
-    """One thing to tell."""
-
-    kind: ItemKind
-    subject: str
-    record: Record
-    since_ns: int = 0
-    count: int = 0
-    """How often this failure has been told before."""
-
-
-class Flow(msgspec.Struct, frozen=True):
-    """What a rule sends: how much in this window, and what waits for its end."""
-
-    began_ns: int = 0
-    sent: int = 0
-    storm: bool = False
-    held: tuple[Item, ...] = ()
-    more: int = 0
-
-
-class Message(msgspec.Struct, frozen=True):
-    """What is to be sent by one rule to each of its recipients."""
-
-    rule: str
-    key: str
-    """The same for the same message, whenever it is decided."""
-    items: tuple[Item, ...]
-    more: int = 0
-    """Items beyond those that are spelled out."""
-    test: bool = False
-
-    @property
-    def digest(self) -> bool:
-        """Whether it tells of several things."""
-        return len(self.items) > 1 or self.more > 0
-
-
-Entry = Trouble | Told | Flow
-Key = tuple[str, ...]
-"""("trouble", subject), ("told", rule, subject) or ("flow", rule)."""
-
-
-@dataclass(slots=True)
-class History:
-    """Everything that decisions rest on besides the policy."""
-
-    entries: dict[Key, Entry] = field(default_factory=dict)
-
-    def apply(self, changes: Mapping[Key, Entry | None]) -> None:
-        """Take in what was decided."""
-        for key, entry in changes.items():
-            if entry is None:
-                self.entries.pop(key, None)
-            else:
-                self.entries[key] = entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,20 +73,14 @@ def next_due_ns(policy: Policy, history: History) -> int | None:
     dues = [entry.due_ns for entry in history.entries.values() if isinstance(entry, Told) and entry.due_ns]
     for key, entry in history.entries.items():
         if isinstance(entry, Flow) and entry.began_ns and key[1] in rules:
-            dues.append(_flush_ns(rules[key[1]], entry))
+            dues.append(flush_ns(rules[key[1]], entry))
     return min(dues, default=None)
 
 
-def _flush_ns(rule: Rule, flow: Flow) -> int:
+def flush_ns(rule: Rule, flow: Flow) -> int:
     """Return when a flow's window ends: not outside the rule's period, when something waits for it."""
     end_ns = flow.began_ns + rule.digest_ns
     return rule.period.next_ns(end_ns) if rule.period is not None and flow.held else end_ns
-
-
-def _tells_failure(rule: Rule, record: Record) -> bool:
-    """Tell whether a rule names the event that this one ends: then it speaks of ends only after beginnings."""
-    noun = PAIRS[record.name][0]
-    return any(name in rule.events and phase is Phase.DOWN for name, (other, phase) in PAIRS.items() if other == noun)
 
 
 class _Draft:
@@ -300,9 +146,11 @@ class _Draft:
             told = self._told(rule, subject)
             if told is not None:
                 self.changes["told", rule.name, subject] = None
+            if self._left_to(rule, record):
+                continue
             if told is not None and told.count and rule.tell_up:
                 self._emit(rule, Item(ItemKind.UP, subject, record, since_ns, told.count))
-            elif record.name in rule.events and not _tells_failure(rule, record) and rule.wants(record):
+            elif record.name in rule.events and not tells_failure(rule, record) and rule.wants(record):
                 self._emit(rule, Item(ItemKind.NOTICE, subject, record, since_ns))
         self._no_longer_explains(subject)
 
@@ -316,7 +164,23 @@ class _Draft:
 
     def _settle_ns(self, record: Record) -> int:
         depends = any(each.child(record) for each in self._policy.dependencies)
-        return self._policy.settle_ns if depends else 0
+        nobodys = is_shared(self._policy, record) and not self._owner(record).node
+        return self._policy.settle_ns if depends or nobodys else 0
+
+    # --- other directors --------------------------------------------------------------------------------------
+
+    def _owner(self, record: Record) -> Owner:
+        entry = self._get(("owner", group_of(self._policy, record)))
+        return entry if isinstance(entry, Owner) else Owner("")
+
+    def _left_to(self, rule: Rule, record: Record) -> str:
+        return left_to(self._policy, rule, record, self._owner(record))
+
+    def _director_is_dead(self) -> bool:
+        return any(
+            key[0] == "trouble" and key[1].startswith("director ") and isinstance(entry, Trouble) and not entry.over_ns
+            for key, entry in {**self._entries, **self.changes}.items()
+        )
 
     # --- time ------------------------------------------------------------------------------------------------
 
@@ -325,6 +189,8 @@ class _Draft:
         rules = {rule.name: rule for rule in self._policy.rules}
         keep_ns = max((rule.within_ns for rule in self._policy.rules), default=0)
         for key, entry in self._entries.items():
+            if isinstance(entry, Owner):
+                continue
             if isinstance(entry, Trouble):
                 if entry.over_ns and entry.over_ns + keep_ns < self._now_ns:
                     self.changes[key] = None
@@ -334,7 +200,7 @@ class _Draft:
                 self._look(rules[key[1]], key[2])
         for rule in self._policy.rules:
             flow = self._flow(rule)
-            if flow.began_ns and _flush_ns(rule, flow) <= self._now_ns:
+            if flow.began_ns and flush_ns(rule, flow) <= self._now_ns:
                 self._end_window(rule, flow)
 
     def _look(self, rule: Rule, subject: str) -> None:
@@ -348,7 +214,10 @@ class _Draft:
         again_ns = self._now_ns + rule.every_ns if rule.every_ns else 0
         lasts_ns = self._now_ns - trouble.since_ns
         recent = sum(trouble.failures[-1] - at_ns <= rule.within_ns for at_ns in trouble.failures)
-        explained = self._explained_by(subject, trouble)
+        dependencies = self._policy.dependencies
+        explained = (
+            explained_by(subject, trouble, {**self._entries, **self.changes}, dependencies) if dependencies else ""
+        )
         if trouble.acknowledged or (rule.at_most and told.count >= rule.at_most):
             self.changes[key] = Told(0, told.count)
         elif explained:
@@ -358,47 +227,16 @@ class _Draft:
         elif rule.period is not None and not rule.period.holds(self._now_ns):
             due_ns = rule.period.next_ns(self._now_ns) if rule.hold else again_ns
             self.changes[key] = Told(due_ns, told.count)
+        elif self._left_to(rule, trouble.record):
+            self.changes[key] = Told(again_ns, told.count + (not told.doubt), left_ns=self._now_ns)
+        elif told.doubt:
+            self.changes[key] = Told(again_ns, told.count)
+            if self._director_is_dead():
+                self._emit(rule, Item(ItemKind.DOWN, subject, trouble.record, trouble.since_ns))
         else:
             self.changes[key] = Told(again_ns, told.count + 1)
             kind = ItemKind.AGAIN if told.count else ItemKind.DOWN
             self._emit(rule, Item(kind, subject, trouble.record, trouble.since_ns, told.count))
-
-    # --- dependencies ----------------------------------------------------------------------------------------
-
-    def _explained_by(self, subject: str, trouble: Trouble) -> str:
-        """Return the failing subject that explains a failure, or ""."""
-        if not self._policy.dependencies:
-            return ""
-        above = self._above(subject, trouble)
-        circle = {each for each, other in above.items() if subject in self._above(each, other)}
-        if subject in circle and set(above) <= circle:
-            # They explain each other: the first of them is told.
-            first = min(circle, key=lambda each: (above[each].since_ns, each))
-            return "" if first == subject else first
-        return next((each for each in above if each not in circle), "")
-
-    def _above(self, subject: str, trouble: Trouble) -> dict[str, Trouble]:
-        """Return the failing subjects that a failure depends on, over however many steps."""
-        found: dict[str, Trouble] = {}
-        todo = [(subject, trouble)]
-        failing = dict(self._failing_parents())
-        while todo:
-            _, one = todo.pop()
-            for name, parent in failing.items():
-                if name not in found and any(
-                    each.child(one.record) and each.parent(parent.record) for each in self._policy.dependencies
-                ):
-                    found[name] = parent
-                    todo.append((name, parent))
-        return found
-
-    def _failing_parents(self) -> Iterator[tuple[str, Trouble]]:
-        for key, entry in {**self._entries, **self.changes}.items():
-            if isinstance(entry, Trouble) and not entry.over_ns and self._explains(entry.record):
-                yield key[1], entry
-
-    def _explains(self, record: Record) -> bool:
-        return any(each.parent(record) for each in self._policy.dependencies)
 
     # --- the flow --------------------------------------------------------------------------------------------
 
@@ -409,7 +247,7 @@ class _Draft:
     def _emit(self, rule: Rule, item: Item) -> None:
         """Send an item at once, or keep it for the end of the window."""
         flow = self._flow(rule)
-        if flow.began_ns and _flush_ns(rule, flow) <= self._now_ns:
+        if flow.began_ns and flush_ns(rule, flow) <= self._now_ns:
             self._end_window(rule, flow)
             flow = self._flow(rule)
         began_ns = flow.began_ns or self._now_ns

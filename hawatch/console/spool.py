@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from hawatch.console.policy import Message
+from hawatch.console.history import Message
 from hawatch.model import NS_PER_S
 
 WAITING_MAX = 5000

@@ -26,7 +26,10 @@ from urllib.parse import quote
 import msgspec
 
 from hawatch.agent.events import Record
-from hawatch.console.policy import Entry, Flow, History, Key, Message, Policy, Told, Trouble, decide
+from hawatch.console.history import Entry, Flow, History, Key, Message, Owner, Told, Trouble
+from hawatch.console.policy import decide
+from hawatch.console.rules import Policy
+from hawatch.console.sharing import note_owners
 from hawatch.console.spool import Spool
 from hawatch.model import NS_PER_S
 
@@ -59,7 +62,9 @@ NEWS_NS = 600 * NS_PER_S
 CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 T = TypeVar("T")
-_tags: dict[str, type[Trouble] | type[Told] | type[Flow]] = {"trouble": Trouble, "told": Told, "flow": Flow}
+_tags: dict[str, type[Trouble] | type[Told] | type[Flow] | type[Owner]] = {
+    "trouble": Trouble, "told": Told, "flow": Flow, "owner": Owner,
+}  # fmt: skip
 _encode = msgspec.json.Encoder().encode
 
 
@@ -242,8 +247,14 @@ class Store:
         self._safely(lambda: self._write(decision.changes, decision.messages, targets, now_ns))
         self.history.apply(decision.changes)
 
+    def note_owners(self, policy: Policy, owners: Mapping[str, str]) -> None:
+        """Write down who owns the groups."""
+        changes = note_owners(policy, self.history, owners, self._wall_clock())
+        if changes:
+            self.change(changes)
+
     def change(self, changes: Mapping[Key, Entry | None]) -> None:
-        """Write down changes of the history that an administrator made."""
+        """Write down changes of the history that no event made."""
         self._safely(lambda: self._write(changes, (), {}, self._wall_clock()))
         self.history.apply(changes)
 

@@ -24,15 +24,21 @@ PAIRS = {
     "service_up": ("service", Phase.UP),
     "director_dead": ("director", Phase.DOWN),
     "director_alive": ("director", Phase.UP),
+    "witness_dead": ("witness", Phase.DOWN),
+    "witness_alive": ("witness", Phase.UP),
     "link_down": ("link", Phase.DOWN),
     "link_up": ("link", Phase.UP),
     "quorum_lost": ("quorum", Phase.DOWN),
     "quorum_regained": ("quorum", Phase.UP),
     "worker_lost": ("worker", Phase.DOWN),
     "worker_restarted": ("worker", Phase.UP),
+    "journal_broken": ("journal", Phase.DOWN),
+    "journal_mended": ("journal", Phase.UP),
+    "server_removed": ("server", Phase.UP),
+    "service_removed": ("service", Phase.UP),
 }
 """Events that come in pairs: the second ends what the first began."""
-WHICH = ("director", "link", "peer", "address", "worker")
+WHICH = ("peer", "address", "worker")
 """Numbers of an event that tell which one of its kind it is about."""
 
 
@@ -69,9 +75,20 @@ def phase_of(record: Record) -> Phase:
     return PAIRS.get(record.name, ("", Phase.NOTICE))[1]
 
 
+def noun_of(record: Record) -> str:
+    """Return what kind of thing an event is about."""
+    return PAIRS.get(record.name, (record.name, Phase.NOTICE))[0]
+
+
+def failure_of(record: Record) -> str:
+    """Return the name of the event that tells of this failure, for its end too; "" for what is no failure."""
+    noun = noun_of(record)
+    return next((name for name, pair in PAIRS.items() if pair == (noun, Phase.DOWN)), "")
+
+
 def subject_of(record: Record) -> str:
     """Return what an event is about: the same text for the two events of a pair."""
-    noun = PAIRS.get(record.name, (record.name, Phase.NOTICE))[0]
+    noun = noun_of(record)
     which = [str(record.numbers[key]) for key in WHICH if key in record.numbers]
-    node = [record.node] if noun in ("quorum", "worker", "link", "director") else []
+    node = [] if noun in ("server", "service") else [record.node]
     return " ".join(word for word in (noun, record.group, record.service, record.server, *which, *node) if word)

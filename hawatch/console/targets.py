@@ -8,19 +8,24 @@ from functools import partial
 from pathlib import Path
 
 from hawatch.actions.email import MailServer, send_mail
+from hawatch.actions.group_notify import STATES, notify_group
 from hawatch.actions.outgoing import Outgoing, SendError
 from hawatch.actions.program import run_alert
 from hawatch.actions.webhook import Hook, send_webhook
 from hawatch.config.alerts import AlertRule, Chosen, EmailAlert, ProgramAlert, WebhookAlert
 from hawatch.config.fields import split_host_port
-from hawatch.config.schema import Config
+from hawatch.config.schema import Config, GroupNotify
 from hawatch.console.period import parse_period
-from hawatch.console.policy import Dependency, Policy, Rule
+from hawatch.console.rules import Dependency, Policy, Rule
 from hawatch.console.subjects import Match
-from hawatch.model import NS_PER_S
+from hawatch.console.templates import SIZE_MAX, Templates, read_template
+from hawatch.model import NS_PER_S, Severity
 
 SECRET_BYTES_MAX = 4096
-TEMPLATE_BYTES_MAX = 65536
+
+NOTIFY = "notify"
+"""The kind of the targets that are a group's programs: no alerts, so that nothing is gathered or tested."""
+UNBOUND = 1 << 31
 
 Send = Callable[[Outgoing, str], Awaitable[str]]
 
@@ -34,12 +39,19 @@ class Target:
     send: Send
     template: str = ""
     """File with the text for one thing."""
+    digest_template: str = ""
+    """File with the text for several things."""
 
 
-def make_policy(config: Config, targets: dict[str, Target]) -> Policy:
-    """Return the policy of a configuration."""
+def make_policy(config: Config, targets: dict[str, Target], node: str) -> Policy:
+    """Return the policy of a configuration on a node."""
     dependencies = tuple(Dependency(_match(each.what), _match(each.on)) for each in config.depend)
-    return Policy(tuple(target.rule for target in targets.values()), dependencies)
+    return Policy(
+        tuple(target.rule for target in targets.values()),
+        dependencies,
+        node=node if config.leased else "",
+        first_group=config.group[0].name if config.group else "",
+    )
 
 
 def make_targets(config: Config) -> dict[str, Target]:
@@ -47,13 +59,18 @@ def make_targets(config: Config) -> dict[str, Target]:
     targets: dict[str, Target] = {}
     for name, mail in config.alert.email.items():
         rule = _rule(f"email/{name}", mail)
-        targets[rule.name] = Target(rule, mail.to, partial(_mail, mail), mail.template)
+        targets[rule.name] = Target(rule, mail.to, partial(_mail, mail), mail.template, mail.digest_template)
     for name, hook in config.alert.webhook.items():
         rule = _rule(f"webhook/{name}", hook)
         targets[rule.name] = Target(rule, (name,), partial(_post, hook))
     for name, program in config.alert.program.items():
         rule = _rule(f"program/{name}", program)
         targets[rule.name] = Target(rule, (name,), partial(_run, program))
+    for group in config.group:
+        if group.notify is not None:
+            name = f"{NOTIFY}/{group.name}"
+            rule = Rule(name, Severity.INFO, frozenset(STATES), frozenset((group.name,)), burst=UNBOUND)
+            targets[name] = Target(rule, (group.name,), partial(_notify, group.notify))
     return targets
 
 
@@ -79,6 +96,7 @@ def _rule(name: str, alert: AlertRule) -> Rule:
         hold=alert.outside == "hold",
         burst=alert.burst,
         digest_ns=alert.digest,
+        everywhere=alert.directors == "all",
     )
 
 
@@ -91,15 +109,19 @@ def read_secret(name: str) -> bytes:
         raise SendError(f"{name}: {error.strerror or error}") from error
 
 
-def read_templates(target: Target) -> dict[str, str]:
-    """Return the administrator's own texts; raise SendError when the file cannot be read."""
-    if not target.template:
-        return {}
-    try:
-        with open(Path(target.template), encoding="utf-8") as file:
-            return {"single": file.read(TEMPLATE_BYTES_MAX)}
-    except (OSError, UnicodeDecodeError) as error:
-        raise SendError(f"{target.template}: {error}") from error
+def read_templates(target: Target) -> tuple[Templates, str]:
+    """Return the administrator's own texts, and what is wrong with them: in that case the built-in ones are used."""
+    texts: dict[str, str] = {}
+    problems: list[str] = []
+    for kind, name in (("single", target.template), ("digest", target.digest_template)):
+        if not name:
+            continue
+        try:
+            with open(Path(name), "rb") as file:
+                texts[kind] = read_template(kind, file.read(SIZE_MAX + 1))
+        except (OSError, ValueError) as error:
+            problems.append(f"{name}: {getattr(error, 'strerror', '') or error}")
+    return Templates(**texts), "; ".join(problems)
 
 
 async def _mail(alert: EmailAlert, message: Outgoing, recipient: str) -> str:
@@ -120,3 +142,8 @@ async def _post(alert: WebhookAlert, message: Outgoing, _recipient: str) -> str:
 
 async def _run(alert: ProgramAlert, message: Outgoing, _recipient: str) -> str:
     return await run_alert(message, alert.command, alert.timeout / NS_PER_S, (alert.every or 0) / NS_PER_S)
+
+
+async def _notify(notify: GroupNotify, message: Outgoing, _recipient: str) -> str:
+    programs = {"owner": notify.owner, "standby": notify.standby, "conflict": notify.conflict}
+    return await notify_group(message, programs, notify.every, notify.timeout / NS_PER_S)

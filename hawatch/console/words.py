@@ -1,7 +1,4 @@
-"""What a message says: a subject that fits a phone, and a body with all that is known, from templates.
-
-A template is text with `$name` places (string.Template); the administrator may give his own for the body of mail.
-"""
+"""What a message says: a subject that fits a phone, and a body with all that is known, from templates."""
 
 from __future__ import annotations
 
@@ -9,30 +6,16 @@ from collections.abc import Iterable
 from string import Template
 
 from hawatch.actions.outgoing import Happening, Outgoing
-from hawatch.console.policy import SEVERITIES, Item, ItemKind, Message
+from hawatch.console.history import Item, ItemKind, Message
+from hawatch.console.rules import SEVERITIES
 from hawatch.console.store import event_ns
+from hawatch.console.subjects import failure_of
+from hawatch.console.templates import DIGEST, SINGLE, Templates, fill
 from hawatch.model import NS_PER_S, Severity
 
 LINES_MAX = 50
 """Things that a digest spells out."""
 REASON_MAX = 300
-SINGLE = """\
-$what
-
-Reason:   $reason
-Time:     $time
-${lasted}Director: $node
-${where}
-$state
-$next
-"""
-DIGEST = """\
-$count things happened: $what
-
-$lines
-$next
-"""
-TEMPLATES = {"single": SINGLE, "digest": DIGEST}
 NEXT_SERVER = """\
 Look:      hawatch ctl status
 History:   hawatch ctl events --service $service
@@ -43,6 +26,8 @@ WORDS = {
     "link_down": "LINK DOWN", "quorum_lost": "QUORUM LOST", "worker_lost": "PROCESS LOST",
     "server_up": "up", "service_up": "up", "director_alive": "director alive", "link_up": "link up",
     "quorum_regained": "quorum regained", "worker_restarted": "process restarted",
+    "witness_dead": "WITNESS DEAD", "witness_alive": "witness alive", "server_removed": "removed",
+    "service_removed": "removed",
 }  # fmt: skip
 
 
@@ -53,18 +38,23 @@ def render(
     node: str,
     created_ns: int,
     twice: bool = False,
-    templates: dict[str, str] | None = None,
+    templates: Templates = Templates(),  # noqa: B008 - frozen
+    state: str = "",
 ) -> Outgoing:
-    """Return a message as it is sent."""
-    chosen = {**TEMPLATES, **(templates or {})}
+    """Return a message as it is sent; `state` is how things stand around what it tells of."""
     happenings = tuple(_happening(item) for item in message.items)
     if message.test:
+        values: dict[str, str] = {}
         subject = f"[{cluster}] test of {message.rule}"
         body = f"This is a test of the alert {message.rule}, asked for on {node}.\nNothing has failed."
     elif message.digest:
-        subject, body = f"[{cluster}] {_digest_subject(message)}", _digest_body(message, chosen["digest"])
+        default, values = DIGEST, _digest_values(message)
+        subject, body = fill(templates.digest or default, {**values, "cluster": cluster, "node": node})
     else:
-        subject, body = f"[{cluster}] {_headline(message.items[0])}", _single_body(message.items[0], chosen["single"])
+        default, values = SINGLE, _single_values(message.items[0], state)
+        subject, body = fill(templates.single or default, {**values, "cluster": cluster})
+    if not message.test and not subject:
+        subject = f"[{cluster}] {values['what']}"
     loudest = max((SEVERITIES.index(Severity(each.severity)) for each in happenings), default=0)
     return Outgoing(
         key=message.key,
@@ -140,24 +130,35 @@ def _happening(item: Item) -> Happening:
         began_s=item.since_ns / NS_PER_S,
         lasted_s=_lasted_s(item) if item.kind is ItemKind.UP and item.since_ns else None,
         numbers=record.numbers,
+        failure=failure_of(record),
     )
 
 
-def _single_body(item: Item, template: str) -> str:
+def _single_values(item: Item, state: str) -> dict[str, str]:
+    """Return what a template for one thing may name."""
     record = item.record
     where = "".join(
         f"{title:<10}{value}\n"
         for title, value in (("Group:", record.group), ("Service:", record.service), ("Server:", record.server))
         if value
     )
-    lasted = f"Lasted:   {duration(_lasted_s(item))}\n" if item.kind is ItemKind.UP and item.since_ns else ""
-    state = "".join(f"{name}: {value}\n" for name, value in sorted(record.numbers.items()))
     following = Template(NEXT_SERVER if record.service else NEXT_OTHER).safe_substitute(service=record.service)
-    return Template(template).safe_substitute(
-        what=_headline(item), reason=record.reason, time=record.time, lasted=lasted, node=record.node, where=where,
-        state=state, next=following, name=record.name, severity=record.severity, group=record.group,
-        service=record.service, server=record.server,
-    )  # fmt: skip
+    return {
+        "what": _headline(item),
+        "reason": record.reason,
+        "time": record.time,
+        "lasted": f"Lasted:   {duration(_lasted_s(item))}\n" if item.kind is ItemKind.UP and item.since_ns else "",
+        "node": record.node,
+        "where": where,
+        "numbers": "".join(f"{name}: {value}\n" for name, value in sorted(record.numbers.items())),
+        "state": state,
+        "next": following,
+        "name": record.name,
+        "severity": record.severity,
+        "group": record.group,
+        "service": record.service,
+        "server": record.server,
+    }
 
 
 def _last_of_each(items: Iterable[Item]) -> dict[str, Item]:
@@ -180,11 +181,15 @@ def _digest_subject(message: Message) -> str:
     return ", ".join([*(part for part in parts if part), *more]) + first
 
 
-def _digest_body(message: Message, template: str) -> str:
+def _digest_values(message: Message) -> dict[str, str]:
+    """Return what a template for several things may name."""
     lines = [f"{item.record.time}  {_headline(item)}" for item in message.items[:LINES_MAX]]
     left = len(message.items) - LINES_MAX + message.more
     if left > 0:
         lines.append(f"... and {left} more: hawatch ctl events")
-    return Template(template).safe_substitute(
-        count=len(message.items) + message.more, what=_digest_subject(message), lines="\n".join(lines), next=NEXT_OTHER
-    )
+    return {
+        "count": str(len(message.items) + message.more),
+        "what": _digest_subject(message),
+        "lines": "\n".join(lines) + "\n",
+        "next": NEXT_OTHER,
+    }

@@ -25,7 +25,7 @@ from hawatch.console.page.board import Board
 from hawatch.console.page.graph_store import GraphStore
 from hawatch.console.page.graphs import HOUR, Curve, History, Span, curve
 from hawatch.console.page.pieces import Piece, event_pieces, make_pieces
-from hawatch.console.policy import Policy
+from hawatch.console.rules import Policy
 from hawatch.console.shelf import Shelf
 from hawatch.control.view import View, read_view
 from hawatch.model import NS_PER_S, Event

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import signal
 import socket
+from dataclasses import replace
 
 import pytest
 import trio
@@ -163,3 +164,30 @@ async def test_postfix_that_is_stopped_delays_for_its_time_limit_only(running):
     finally:
         running.signal_smtpd(signal.SIGCONT)
     assert not caught.value.perhaps_taken
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mechanisms", ["plain", "login", "cram-md5"])
+async def test_login(running, mechanisms):
+    """Postfix with Dovecot's logins, over STARTTLS: the right password, a wrong one, none."""
+    entry = MailServer("127.0.0.1", running.login, "starttls", ca_file=running.ca_file)
+    with running.logins(mechanisms):
+        before = len(running.mails())
+        good = replace(entry, username="hawatch", password="geheim")
+        await send_mail(outgoing(key=mechanisms, begins=False), SENDER, OPS, [good], 10)
+        await trio.to_thread.run_sync(running.wait_mails, before + 1)
+        with pytest.raises(SendError, match="535") as caught:
+            await send_mail(outgoing(), SENDER, OPS, [replace(good, password="falsch")], 10)
+        assert not caught.value.for_good, "somebody may correct the password"
+        assert "geheim" not in str(caught.value)
+        with pytest.raises(SendError, match="554"):
+            await send_mail(outgoing(), SENDER, OPS, [entry], 10)
+
+
+@pytest.mark.slow
+async def test_over_ipv6(running):
+    before = len(running.mails())
+    entry = MailServer("::1", running.plain, "none")
+    assert await send_mail(outgoing(key="v6", begins=False), SENDER, OPS, [entry], 10) == f"[::1]:{running.plain}"
+    mail = (await trio.to_thread.run_sync(running.wait_mails, before + 1))[-1]
+    assert "[::1]" in str(mail["Received"]) or "IPv6:::1" in str(mail["Received"])

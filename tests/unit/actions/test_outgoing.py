@@ -6,11 +6,11 @@ from hawatch.actions.outgoing import Happening, Outgoing, SendError
 
 DOWN = Happening(
     "down", "server_down", "2026-01-01T00:00:00.000Z", "warning", "lvs1", "HTTP 503, wanted 200",
-    "web", "http", "192.168.1.1:80", 1_767_225_600.0,
+    "web", "http", "192.168.1.1:80", 1_767_225_600.0, failure="server_down",
 )  # fmt: skip
 UP = Happening(
     "up", "server_up", "2026-01-01T00:01:00.000Z", "info", "lvs1", "its probes pass again",
-    "web", "http", "192.168.1.1:80", 1_767_225_600.0, 60.0,
+    "web", "http", "192.168.1.1:80", 1_767_225_600.0, 60.0, failure="server_down",
 )  # fmt: skip
 
 

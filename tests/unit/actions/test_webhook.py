@@ -7,6 +7,11 @@ import functools
 import hashlib
 import hmac
 import json
+import shutil
+import subprocess
+import time
+from dataclasses import replace
+from datetime import datetime
 
 import httpx
 import pytest
@@ -15,6 +20,8 @@ import trio
 from hawatch.actions.outgoing import SendError
 from hawatch.actions.webhook import FORMATS, Hook, make_post, send_webhook
 from tests.unit.actions.test_outgoing import DOWN, UP, outgoing
+from tests.unit.daemons import free_ports
+from tests.unit.servers import make_pki, over_tls, tcp_server
 
 
 def posted(message, **hook):
@@ -39,12 +46,23 @@ def test_signature_and_headers():
     assert post.headers["X-Hawatch-Possibly-Twice"] == "yes"
 
 
-def test_chats():
-    slack = json.loads(posted(outgoing(UP), format="slack").body)
-    assert slack["attachments"][0]["color"] == "good"
-    assert slack["text"].startswith("[epn]")
-    mattermost = json.loads(posted(outgoing(severity="critical"), format="mattermost").body)
-    assert (mattermost["username"], mattermost["attachments"][0]["color"]) == ("hawatch", "danger")
+def test_slack():
+    """Its reference: `text`, `attachments` with `color`, `text` and `fallback`; &, < and > are its own."""
+    body = "wanted <title> & found <!channel>"
+    slack = json.loads(posted(outgoing(UP, body=body, subject="a <b>"), format="slack").body)
+    assert set(slack) == {"text", "attachments"}
+    assert slack["text"] == "a &lt;b&gt;"
+    assert slack["attachments"] == [
+        {"color": "#2eb886", "text": "wanted &lt;title&gt; &amp; found &lt;!channel&gt;", "fallback": "a <b>"}
+    ]
+
+
+def test_mattermost():
+    """Its reference wants a colour in hexadecimal, and takes text for Markdown and @ for a mention."""
+    hook = json.loads(posted(outgoing(severity="critical", body="@all ``` *x*"), format="mattermost").body)
+    assert hook["username"] == "hawatch"
+    assert hook["attachments"][0]["color"] == "#a30200"
+    assert hook["attachments"][0]["text"] == "```\n@all ... *x*\n```"
 
 
 def test_alertmanager_knows_a_failure_and_its_end_by_the_same_labels():
@@ -55,8 +73,19 @@ def test_alertmanager_knows_a_failure_and_its_end_by_the_same_labels():
     assert down["startsAt"] == "2026-01-01T00:00:00.000Z"
     assert up["endsAt"] == "2026-01-01T00:01:00.000Z"
     assert down["endsAt"] > up["endsAt"]
+    assert down["labels"]["severity"] == "warning"
     (test,) = json.loads(posted(outgoing(test=True), format="alertmanager").body)
     assert test["labels"]["alertname"] == "hawatch_alert_test"
+
+
+def test_alertmanager_tells_links_apart():
+    links = [
+        replace(DOWN, name="link_down", failure="link_down", numbers={"peer": "lvs2", "address": address})
+        for address in ("10.99.0.2", "192.168.1.6")
+    ]
+    first, second = json.loads(posted(outgoing(*links), format="alertmanager").body)
+    assert first["labels"] != second["labels"]
+    assert first["labels"]["address"] == "10.99.0.2"
 
 
 def test_ntfy():
@@ -64,6 +93,7 @@ def test_ntfy():
     assert post.headers["X-Priority"] == "5"
     assert post.headers["X-Title"] == "=?UTF-8?B?w5w=?="
     assert post.body.decode().startswith("It is down.")
+    assert len(posted(outgoing(body="ü" * 9000), format="ntfy").body) <= 4096
 
 
 def test_every_format_stands_a_test_message():
@@ -159,3 +189,87 @@ async def test_an_answer_without_end_is_not_read_to_the_end():
                     await stream.send_all(b"x" * 65536)
 
     assert await post_to(Endless()) == "HTTP 200"
+
+
+async def test_over_tls_with_a_ca_of_ones_own(tmp_path):
+    pki = make_pki(tmp_path)
+    async with tcp_server(over_tls(pki.server(), Server(answer(200)))) as port:
+        hook = Hook(f"https://127.0.0.1:{port}/x", ca_file=pki.ca_file)
+        assert await send_webhook(outgoing(), hook) == "HTTP 200"
+        with pytest.raises(SendError, match=r"certificate's issuer is unknown|unknown self-signed CA"):
+            await send_webhook(outgoing(), Hook(f"https://127.0.0.1:{port}/x"))
+        with pytest.raises(SendError, match="/none: No such file"):
+            await send_webhook(outgoing(), Hook(f"https://127.0.0.1:{port}/x", ca_file="/none"))
+
+
+async def test_through_the_proxy_of_the_environment(monkeypatch):
+    proxy, asked = Server(answer(200), answer(200)), []
+
+    class Proxy(Server):
+        async def __call__(self, stream):
+            asked.append(await stream.receive_some())
+            await stream.send_all(answer(200))
+
+    async with tcp_server(Proxy()) as port, tcp_server(proxy) as direct:
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{port}")
+        assert await send_webhook(outgoing(), Hook("http://chat.example.org/hook")) == "HTTP 200"
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        assert await send_webhook(outgoing(), Hook(f"http://127.0.0.1:{direct}/hook")) == "HTTP 200"
+    assert asked[0].startswith(b"POST http://chat.example.org/hook HTTP/1.1")
+    assert len(asked) == len(proxy.requests) == 1
+
+
+ALERTMANAGER = """
+route: { receiver: nobody }
+receivers: [{ name: nobody }]
+"""
+
+
+async def active(url):
+    async with httpx.AsyncClient() as client:
+        answered = await client.get(f"{url}/api/v2/alerts", params={"active": "true"})
+    return answered.json()
+
+
+@pytest.mark.slow
+async def test_a_real_alertmanager(tmp_path):
+    """A failure is active there until its end, though both come again; a test and a digest are accepted."""
+    (port,) = free_ports(1)
+    (tmp_path / "config.yml").write_text(ALERTMANAGER)
+    url, log = f"http://127.0.0.1:{port}", (tmp_path / "log").open("wb")
+    now_s = time.time()
+    down = replace(DOWN, began_s=now_s - 60)
+    up = replace(UP, began_s=now_s - 60)
+    link = replace(DOWN, name="link_down", failure="link_down", service="", server="", numbers={"peer": "lvs2"})
+    command = [
+        shutil.which("prometheus-alertmanager"), f"--config.file={tmp_path}/config.yml", f"--storage.path={tmp_path}",
+        f"--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address=",
+    ]  # fmt: skip
+    with log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+        try:
+            with trio.fail_after(30):
+                while True:
+                    with contextlib.suppress(httpx.HTTPError):
+                        if await active(url) == []:
+                            break
+                    await trio.sleep(0.05)
+            hook = Hook(f"{url}/api/v2/alerts", format="alertmanager")
+            for _ in range(2):
+                await send_webhook(outgoing(down, date_s=now_s), hook)
+            (alert,) = await active(url)
+            assert alert["labels"] == {
+                "alertname": "hawatch_server_down", "severity": "warning", "cluster": "epn", "node": "lvs1",
+                "group": "web", "service": "http", "server": "192.168.1.1:80",
+            }  # fmt: skip
+            assert alert["annotations"]["summary"] == "HTTP 503, wanted 200"
+            assert abs(datetime.fromisoformat(alert["startsAt"]).timestamp() - (now_s - 60)) < 1
+            assert datetime.fromisoformat(alert["endsAt"]).timestamp() > now_s + 86400
+            await send_webhook(outgoing(up, date_s=now_s), hook)
+            assert await active(url) == []
+            await send_webhook(outgoing(down, link, date_s=now_s, more=3), hook)
+            assert {each["labels"]["alertname"] for each in await active(url)} == {
+                "hawatch_server_down", "hawatch_link_down",
+            }  # fmt: skip
+            await send_webhook(outgoing(test=True, date_s=now_s), hook)
+        finally:
+            process.terminate()

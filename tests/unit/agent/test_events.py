@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from hawatch.agent.events import EventLog, EventWriter, Record, iso_time, make_record, read_back
+from hawatch.agent.events import EventLog, EventWriter, Record, iso_time, make_record, read_after, read_back
 from hawatch.model import Event, Severity
 
 NOW = 1_767_225_600_123_456_789
@@ -31,6 +31,46 @@ def test_a_record_has_what_the_event_has() -> None:
         "reason": "connection refused", "group": "web", "service": "http", "server": "192.0.2.1:80",
         "numbers": {"runs": 3},
     }  # fmt: skip
+
+
+def numbered(count: int, start: int = 1) -> list[Record]:
+    return [make_record(Event(f"e{number}", ""), "lvs1", NOW, number) for number in range(start, start + count)]
+
+
+def test_what_came_after_an_event_is_read_in_parts(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    line = len(msgspec.json.encode(numbered(1, 500)[0])) + 1
+    writer = EventWriter(path, io.StringIO(), file_limit=600 * line)
+    for record in numbered(1000):
+        writer.write(record)
+    writer.close(10)
+    assert writer.settled_id == 1000
+    kept = [record.id for part in read_after(path, 0, 10_000) for record in part]
+    assert kept == list(range(kept[0], 1001))
+    assert kept[0] < 600 < kept[-1], "both files have something"
+    for last in (kept[0], 599, 600, 601, 602, 603, 999):
+        parts = list(read_after(path, last, 7))
+        assert [record.id for part in parts for record in part] == list(range(last + 1, 1001))
+        assert all(len(part) <= 7 for part in parts)
+    assert list(read_after(path, 1000, 7)) == []
+
+
+def test_after_an_event_that_is_not_there_comes_everything(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b"".join(msgspec.json.encode(each) + b"\n" for each in numbered(3)) + b'{"broken": ')
+    assert [record.id for part in read_after(path, 99, 2) for record in part] == [1, 2, 3]
+    assert list(read_after(tmp_path / "none", 1, 2)) == []
+
+
+def test_a_file_that_is_put_aside_while_it_is_read_is_read_once(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b"".join(msgspec.json.encode(each) + b"\n" for each in numbered(300)))
+    parts = read_after(path, 100, 50)
+    found = [record.id for record in next(parts)]
+    path.replace(tmp_path / "events.jsonl.1")
+    path.write_bytes(msgspec.json.encode(numbered(1, 301)[0]) + b"\n")
+    found += [record.id for part in parts for record in part]
+    assert found == list(range(101, 301))
 
 
 def test_time_does_not_round_up() -> None:

@@ -70,3 +70,24 @@ def test_root_may_check_what_is_the_agent_s(tmp_path, monkeypatch):
     assert findings_of(path) != ()
     monkeypatch.setattr(files, "AGENT_USER", "daemon")
     assert findings_of(path) == ()
+
+
+def mail_findings(path):
+    mail = f'[alert.email.ops]\nto = "a@b.c"\nfrom = "a@b.c"\nserver = "m:25"\ntemplate = "{path}"\n'
+    mail += f'digest_template = "{path}"\n'
+    key = os.path.join(os.path.dirname(path), "key")
+    open(key, "w", opener=lambda name, flags: os.open(name, flags, 0o600)).close()
+    return check_files(load_text(PAIR.replace("/etc/hawatch/cluster.key", key) + mail, probes=FAKES))
+
+
+def test_templates(tmp_path):
+    path = tmp_path / "mail"
+    path.write_text("$what on $node\n")
+    assert mail_findings(path) == ()
+    path.write_text("$what\n$reason\n")
+    (found,) = mail_findings(path)
+    assert found.finding.path == ("alert", "email", "ops", "digest_template")
+    assert 'line 2: there is no "$reason"' in found.finding.message
+    assert "$lines" in found.finding.accepted
+    path.unlink()
+    assert [each.absent for each in mail_findings(path)] == [True, True]

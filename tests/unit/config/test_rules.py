@@ -34,6 +34,19 @@ def udp(text):
 
 
 ROWS = [
+    # --- told of a group
+    (
+        "notify without a program",
+        PAIR.replace('prefer = "lvs1"', 'prefer = "lvs1"\nnotify = { timeout = "9s" }'),
+        'group[1] "web".notify',
+        "no program",
+    ),
+    (
+        "notify by a short name",
+        PAIR.replace('prefer = "lvs1"', 'prefer = "lvs1"\nnotify = { owner = "x.sh" }'),
+        'group[1] "web".notify.owner',
+        "not an absolute path",
+    ),
     # --- the cluster
     ("node twice", PAIR.replace('"lvs2"', '"lvs1"'), 'director[2] "lvs1".name', "a second node"),
     ("witness named as a director", PAIR.replace('"rs1"', '"lvs1"'), 'witness[1] "lvs1".name', "a second node"),

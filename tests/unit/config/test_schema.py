@@ -9,7 +9,16 @@ import pytest
 from pydantic import BaseModel
 
 from hawatch.cluster import parameters
-from hawatch.config.alerts import Chosen, ConsoleConfig, Depend, EmailAlert, PageUser, ProgramAlert, WebhookAlert
+from hawatch.config.alerts import (
+    Chosen,
+    ConsoleConfig,
+    Depend,
+    EmailAlert,
+    GroupNotify,
+    PageUser,
+    ProgramAlert,
+    WebhookAlert,
+)
 from hawatch.config.load import load_file, load_text
 from hawatch.config.schema import (
     Cluster,
@@ -34,6 +43,7 @@ SECTIONS = {
     Group: "## `[[group]]`",
     Vip: "Each of `addresses`",
     Sync: "`sync`, which",
+    GroupNotify: "`notify`, which",
     Service: "## `[[service]]`",
     TunnelConfig: "## `tunnel`",
     Server: "## `[[service.server]]`",
@@ -53,7 +63,9 @@ SECTIONS = {
 def section_of(heading):
     """The text from where a section begins to the next heading of its level."""
     begin = REFERENCE.index(heading)
-    ends = [m.start() for m in re.finditer(r"^## |^Each of `|^`sync`, ", REFERENCE, re.M) if m.start() > begin]
+    ends = [
+        m.start() for m in re.finditer(r"^## |^Each of `|^`(?:sync|notify)`, ", REFERENCE, re.M) if m.start() > begin
+    ]
     return REFERENCE[begin : ends[0]]
 
 

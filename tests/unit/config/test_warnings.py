@@ -69,6 +69,13 @@ WARNED = [
         "one synchronisation daemon",
     ),
     (
+        "notify alone",
+        '[[group]]\nname = "g"\naddresses = [{ address = "10.0.0.9/32", interface = "e" }]\n'
+        'notify = { owner = "/bin/true" }\n',
+        'group[1] "g".notify',
+        "never run",
+    ),
+    (
         "password in the clear",
         '[alert.email.ops]\nto = "a@b"\nfrom = "c@d"\nserver = "m:25"\nusername = "x"\n'
         'password_file = "/x"\ntls = "none"\n',

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import email
 import email.message
 import email.policy
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -25,8 +27,8 @@ mail_owner = postfix
 setgid_group = postdrop
 myhostname = mail.example
 mydestination =
-inet_interfaces = 127.0.0.1
-inet_protocols = ipv4
+inet_interfaces = 127.0.0.1, [::1]
+inet_protocols = all
 virtual_mailbox_domains = mail.example
 virtual_mailbox_base = {directory}/boxes
 virtual_mailbox_maps = inline:{{ {{ops@mail.example=ops/}}, {{night@mail.example=night/}} }}
@@ -34,15 +36,23 @@ virtual_uid_maps = static:{uid}
 virtual_gid_maps = static:{gid}
 smtpd_relay_restrictions = reject_unauth_destination
 smtpd_recipient_restrictions = {restrictions}
+smtpd_end_of_data_restrictions = {end_of_data}
+virtual_destination_concurrency_limit = 1
 smtpd_tls_security_level = may
 smtpd_tls_cert_file = {directory}/cert.pem
 smtpd_tls_key_file = {directory}/key.pem
 maillog_file = {directory}/maillog
 maillog_file_prefixes = {directory}
+smtpd_sasl_type = dovecot
+smtpd_sasl_path = inet:127.0.0.1:{sasl}
+smtpd_sasl_security_options = noanonymous
 """
 MASTER = """
 127.0.0.1:{plain} inet n - n - - smtpd
 127.0.0.1:{tls} inet n - n - - smtpd -o smtpd_tls_wrappermode=yes
+[::1]:{plain} inet n - n - - smtpd
+127.0.0.1:{login} inet n - n - - smtpd -o smtpd_sasl_auth_enable=yes -o smtpd_tls_auth_only=yes
+  -o smtpd_recipient_restrictions=permit_sasl_authenticated,reject
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
 proxymap unix - - n - - proxymap
@@ -55,6 +65,30 @@ anvil unix - - n - 1 anvil
 tlsmgr unix - - n 1000? 1 tlsmgr
 postlog unix-dgram n - n - 1 postlogd
 """
+SASL = """
+base_dir = {directory}/dovecot
+state_dir = {directory}/dovecot
+log_path = {directory}/dovecot.log
+protocols =
+ssl = no
+auth_mechanisms = {mechanisms}
+auth_failure_delay = 0
+passdb {{
+  driver = passwd-file
+  args = {directory}/passwd
+}}
+service anvil {{
+  unix_listener anvil-auth-penalty {{
+    mode = 0
+  }}
+}}
+service auth {{
+  inet_listener {{
+    address = 127.0.0.1
+    port = {sasl}
+  }}
+}}
+"""
 ARRIVAL_S = 20.0
 
 
@@ -66,6 +100,11 @@ class Mailer:
     plain: int
     tls: int
     ca_file: str
+    login: int = 0
+    """Port that wants a login: hawatch, geheim; over TLS."""
+    sasl: int = 0
+    silent: socket.socket | None = None
+    down: bool = False
 
     def command(self, *words: str) -> None:
         """Run a command of Postfix's."""
@@ -73,10 +112,13 @@ class Mailer:
             ["/usr/sbin/postfix", "-c", str(self.directory / "etc"), *words], check=True, capture_output=True
         )
 
-    def configure(self, restrictions: str = "permit") -> None:
+    def configure(self, restrictions: str = "permit", end_of_data: str = "") -> None:
         """Write its configuration."""
         account = os.stat(self.directory / "boxes")
-        text = MAIN.format(directory=self.directory, uid=account.st_uid, gid=account.st_gid, restrictions=restrictions)
+        text = MAIN.format(
+            directory=self.directory, uid=account.st_uid, gid=account.st_gid, restrictions=restrictions,
+            end_of_data=end_of_data, sasl=self.sasl,
+        )  # fmt: skip
         (self.directory / "etc/main.cf").write_text(text)
 
     def answer_451(self) -> None:
@@ -84,10 +126,31 @@ class Mailer:
         self.configure("check_recipient_access static:{451 4.3.0 later}")
         self.command("reload")
 
+    def hang_after_data(self) -> None:
+        """Say nothing once a whole message has come: a policy service, which never answers, is asked first."""
+        self.silent = socket.create_server(("127.0.0.1", 0), backlog=100)
+        port = self.silent.getsockname()[1]
+        self.configure(end_of_data=f"check_policy_service inet:127.0.0.1:{port}")
+        self.command("reload")
+
+    def go_down(self) -> None:
+        """Stop: nobody listens."""
+        self.command("stop")
+        self.down = True
+
     def be_well(self) -> None:
         """Take everything."""
         self.configure()
-        self.command("reload")
+        self.command("start" if self.down else "reload")
+        self.down = False
+        if self.silent is not None:
+            self.silent.close()  # who still waits for its answer refuses the message
+            self.silent = None
+
+    def empty(self) -> None:
+        """Forget what has arrived."""
+        for file in (self.directory / "boxes").glob("*/new/*"):
+            file.unlink()
 
     def signal_smtpd(self, number: signal.Signals) -> None:
         """Signal every process of ours that speaks SMTP."""
@@ -103,13 +166,33 @@ class Mailer:
         files = sorted((self.directory / "boxes" / box / "new").glob("*"), key=lambda file: file.stat().st_mtime_ns)
         return [email.message_from_bytes(file.read_bytes(), policy=email.policy.default) for file in files]
 
-    def wait_mails(self, count: int, box: str = "ops") -> list[email.message.EmailMessage]:
+    def wait_mails(self, count: int, box: str = "ops", limit_s: float = ARRIVAL_S) -> list[email.message.EmailMessage]:
         """Wait for so many mails."""
-        until = time.monotonic() + ARRIVAL_S
+        until = time.monotonic() + limit_s
         while len(found := self.mails(box)) < count:
             assert time.monotonic() < until, f"{len(found)} mails of {count}:\n{self.log()}"
             time.sleep(0.02)
         return found
+
+    @contextmanager
+    def logins(self, mechanisms: str = "plain login cram-md5") -> Iterator[None]:
+        """Have Dovecot answer for logins, which Postfix asks."""
+        (self.directory / "dovecot.conf").write_text(
+            SASL.format(directory=self.directory, sasl=self.sasl, mechanisms=mechanisms)
+        )
+        (self.directory / "passwd").write_text("hawatch:{PLAIN}geheim\n")
+        process = subprocess.Popen(["/usr/sbin/dovecot", "-F", "-c", str(self.directory / "dovecot.conf")])
+        try:
+            until = time.monotonic() + ARRIVAL_S
+            while time.monotonic() < until:
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.sasl), 1) as asked:
+                    if asked.recv(10):
+                        break
+                time.sleep(0.05)
+            yield
+        finally:
+            process.terminate()
+            process.wait(20)
 
     def log(self) -> str:
         """Return Postfix's log."""
@@ -119,14 +202,14 @@ class Mailer:
 @contextmanager
 def mailer() -> Iterator[Mailer]:
     """Run a Postfix for ops@mail.example and night@mail.example."""
-    plain, tls = free_ports(2)
+    plain, tls, login, sasl = free_ports(4)
     with _directory() as (directory, ca_file):
         for name in ("etc", "queue", "data", "boxes"):
             (directory / name).mkdir()
         shutil.chown(directory / "data", "postfix")
         shutil.chown(directory / "boxes", "nobody", "nogroup")
-        (directory / "etc/master.cf").write_text(MASTER.format(plain=plain, tls=tls))
-        made = Mailer(directory, plain, tls, ca_file)
+        (directory / "etc/master.cf").write_text(MASTER.format(plain=plain, tls=tls, login=login))
+        made = Mailer(directory, plain, tls, ca_file, login, sasl)
         made.configure()
         made.command("start")
         try:

@@ -4,98 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import re
 import signal
 import sqlite3
 import subprocess
-import threading
-import time
-from pathlib import Path
 
 import httpx
 import pytest
 
 from hawatch.console.catalogue import CATALOGUE
-from hawatch.control.client import Client
-from hawatch.control.protocol import Disable, Enable
-from tests.unit.agent.test_core import Agent, Server, ended
-from tests.unit.console.mailer import Mailer, mailer
+from tests.unit.agent.test_core import ended
 from tests.unit.daemons import free_ports
 
 pytestmark = pytest.mark.slow
-PAUSE = threading.Event()
-
-
-class Site:
-    """An agent with its mail."""
-
-    def __init__(self, directory: Path, postfix: Mailer, *keys: str, tls: str = "starttls") -> None:
-        self.postfix = postfix
-        self.servers = [Server("127.0.0.2"), Server("127.0.0.3")]
-        self.alert = (
-            f'[alert.email.ops]\nto = ["ops@mail.example"]\nfrom = "hawatch@mail.example"\ntimeout = "2s"\n'
-            f'server = "127.0.0.1:{postfix.plain}"\nca_file = "{postfix.ca_file}"\ntls = "{tls}"\n' + "\n".join(keys)
-        )
-        agent = Agent.__new__(Agent)
-        agent.directory, agent.config, agent.servers = directory, directory / "hawatch.toml", self.servers
-        from tests.unit.agent.fake_kernel import FileKernel
-
-        agent.kernel = FileKernel(directory)
-        agent.write_config(self.alert)
-        agent.start()
-        self.agent = agent
-        agent.wait_up()
-        agent.wait(lambda: self.worker()["state"] == "running" and (directory / "run/console.sock").exists())
-
-    def worker(self) -> dict:
-        try:
-            return self.agent.worker("console")
-        except (OSError, StopIteration):
-            return {"state": "", "pid": 0, "restarts": -1}
-
-    def letters(self, what: str = "key") -> list[tuple]:
-        with sqlite3.connect(self.agent.directory / "state/console.db", timeout=10) as database:
-            rows = database.execute(f"SELECT {what} FROM letter ORDER BY seq").fetchall()
-        database.close()
-        return rows
-
-    def stop(self) -> None:
-        self.agent.process.kill()
-        self.agent.process.wait()
-        for server in self.servers:
-            server.stop()
-
-
-@pytest.fixture(scope="module")
-def running():
-    with mailer() as made:
-        yield made
-
-
-@pytest.fixture
-def postfix(running):
-    for file in (running.directory / "boxes").glob("*/new/*"):
-        file.unlink()
-    running.be_well()
-    return running
-
-
-@pytest.fixture
-def make_site(tmp_path, postfix):
-    made = []
-
-    def make(*keys, **rest):
-        made.append(Site(tmp_path, postfix, *keys, **rest))
-        return made[-1]
-
-    yield make
-    for site in made:
-        site.stop()
-
-
-def subjects(mails):
-    return [mail["Subject"] for mail in mails]
 
 
 def test_mail_of_a_failure_and_its_end(make_site, postfix):
@@ -198,107 +119,6 @@ def test_a_reload_changes_who_is_told(make_site, postfix):
     postfix.wait_mails(1, "night")
     assert postfix.mails() == []
     assert site.worker()["pid"] == pid
-
-
-def test_a_mail_server_that_is_down_slow_and_well_again(make_site, postfix):
-    """Answering 451, then stopped, then well: everything arrives in order, and once unless it is marked."""
-    site = make_site("burst = 100")
-    postfix.answer_451()
-    for _ in range(2):
-        site.servers[0].stop()
-        site.agent.wait(lambda: site.agent.states().get(site.servers[0].name) == "down")
-        site.servers[0].start()
-        site.agent.wait(lambda: site.agent.states().get(site.servers[0].name) == "up")
-    site.agent.wait(lambda: len(site.letters()) == 4)
-    site.agent.wait(lambda: any("alert email/ops fails" in each for each in site.agent.status()["warnings"]))
-    postfix.signal_smtpd(signal.SIGSTOP)
-    PAUSE.wait(1)
-    postfix.signal_smtpd(signal.SIGCONT)
-    postfix.be_well()
-    found = postfix.wait_mails(4)
-    order = [" DOWN: " in subject for subject in subjects(found)]
-    assert order == [True, False, True, False]
-    assert len({mail["Message-ID"] for mail in found}) == 4
-    assert not [mail for mail in found if mail["X-Hawatch-Possibly-Twice"]]
-
-
-def make_noise(site: Site, stop: threading.Event) -> threading.Thread:
-    """Have the core tell of many events: a server is disabled and enabled as fast as ctl answers."""
-
-    def work() -> None:
-        with Client(site.agent.directory / "run/ctl.sock") as client:
-            while not stop.is_set():
-                for kind in (Disable, Enable):
-                    list(client.ask(kind(service="web", server=site.servers[1].name)))
-                    PAUSE.wait(0.008)  # about 200 events a second
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    return thread
-
-
-def journal_ids(site: Site) -> list[int]:
-    with sqlite3.connect(site.agent.directory / "state/console.db", timeout=10) as database:
-        rows = database.execute("SELECT id FROM event ORDER BY seq").fetchall()
-    database.close()
-    return [row[0] for row in rows]
-
-
-@pytest.mark.timeout(300)
-def test_killed_again_and_again_under_load(make_site, postfix):
-    """The journal is whole, and every alert arrives once or is marked as perhaps twice."""
-    kills = int(os.environ.get("HAWATCH_TEST_KILLS", "6"))
-    site = make_site('events = ["server_disabled"]', "burst = 1000", 'digest = "1s"', tls="none")
-    stop, chance = threading.Event(), random.Random(11)
-    noise = make_noise(site, stop)
-    try:
-        for _ in range(kills):
-            site.agent.wait(lambda: site.worker()["state"] == "running" and site.worker()["pid"] > 0)
-            PAUSE.wait(chance.random() * 0.6)
-            with_pid = site.worker()["pid"]
-            if with_pid:
-                os.kill(with_pid, signal.SIGKILL)
-            site.agent.wait(lambda pid=with_pid: site.worker()["pid"] not in (0, pid))
-    finally:
-        stop.set()
-        noise.join()
-    told = [record.id for record in site.agent.events()]
-    site.agent.wait(lambda: set(told) <= set(journal_ids(site)))
-    ids = journal_ids(site)
-    assert len(ids) == len(set(ids))
-    site.agent.wait(lambda: not [one for one in site.letters("state") if one[0] != "sent"])
-    letters = site.letters("key")
-    found = postfix.wait_mails(len(letters))
-    keys = [mail["X-Hawatch-Key"] for mail in found]
-    marked = {mail["X-Hawatch-Key"] for mail in found if mail["X-Hawatch-Possibly-Twice"]}
-    assert len(set(keys)) == len(letters)
-    assert all(keys.count(key) == 1 or key in marked for key in set(keys))
-    assert site.agent.worker("core")["restarts"] == 0
-
-
-def test_stopped_it_costs_nothing_and_catches_up(make_site, postfix):
-    site = make_site()
-    pid = site.worker()["pid"]
-    os.kill(pid, signal.SIGSTOP)
-    stop = threading.Event()
-    noise = make_noise(site, stop)
-    try:
-        for _ in range(3):
-            began = time.monotonic()
-            site.servers[0].stop()
-            site.agent.wait(lambda: site.agent.states().get(site.servers[0].name) == "down")
-            site.servers[0].start()
-            site.agent.wait(lambda: site.agent.states().get(site.servers[0].name) == "up")
-            print(f"down and up in {time.monotonic() - began:.2f} s")
-    finally:
-        stop.set()
-        noise.join()
-    told = [record.id for record in site.agent.events()]
-    assert len(told) > 50
-    os.kill(pid, signal.SIGCONT)
-    site.agent.wait(lambda: set(told) <= set(journal_ids(site)))
-    assert site.worker()["pid"] == pid
-    assert " DOWN: " in postfix.wait_mails(1)[0]["Subject"]
 
 
 def test_a_journal_that_breaks_is_told_and_put_aside(make_site):

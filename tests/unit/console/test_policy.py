@@ -9,21 +9,10 @@ import hypothesis.strategies as st
 from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from hawatch.console.history import Flow, History, ItemKind, Told, Trouble
 from hawatch.console.period import parse_period
-from hawatch.console.policy import (
-    HELD_MAX,
-    Dependency,
-    Flow,
-    History,
-    ItemKind,
-    Policy,
-    Rule,
-    Told,
-    Trouble,
-    acknowledge,
-    decide,
-    next_due_ns,
-)
+from hawatch.console.policy import HELD_MAX, acknowledge, decide, next_due_ns
+from hawatch.console.rules import Dependency, Policy, Rule
 from hawatch.console.subjects import Match, subject_of
 from hawatch.model import NS_PER_S, Severity
 from tests.unit.console.records import START_NS, record

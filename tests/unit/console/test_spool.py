@@ -6,7 +6,7 @@ import sqlite3
 
 import pytest
 
-from hawatch.console.policy import Item, ItemKind, Message
+from hawatch.console.history import Item, ItemKind, Message
 from hawatch.console.spool import BACKOFF_NS, GIVE_UP_NS, WAITING_MAX, Spool, backoff_ns
 from hawatch.console.store import SCHEMA
 from hawatch.model import NS_PER_S

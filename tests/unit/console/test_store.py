@@ -15,7 +15,8 @@ import time
 import pytest
 
 from hawatch.console.journal import Filter, select
-from hawatch.console.policy import Policy, Rule, acknowledge
+from hawatch.console.policy import acknowledge
+from hawatch.console.rules import Policy, Rule
 from hawatch.console.store import NEWS_NS, PURGE_ROWS, Store, event_id, event_ns
 from hawatch.console.subjects import Match
 from hawatch.model import NS_PER_S

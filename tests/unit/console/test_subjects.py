@@ -11,13 +11,15 @@ from tests.unit.console.records import record
 def test_the_two_events_of_a_pair_have_one_subject():
     for name, (noun, phase) in PAIRS.items():
         others = [other for other, (same, opposite) in PAIRS.items() if same == noun and opposite is not phase]
-        assert len(others) == 1
-        arguments = {"service": "http", "server": "192.168.1.1:80", "director": "lvs2"}
+        assert others
+        arguments = {"service": "http", "server": "192.168.1.1:80", "peer": "lvs2"}
         assert subject_of(record(name, **arguments)) == subject_of(record(others[0], **arguments))
 
 
 def test_subjects_differ_by_what_they_are_about():
-    assert subject_of(record("link_down", link="10.0.0.1")) != subject_of(record("link_down", link="10.0.0.2"))
+    assert subject_of(record("link_down", peer="lvs2", address="10.0.0.1")) != subject_of(
+        record("link_down", peer="lvs2", address="10.0.0.2")
+    )
     assert subject_of(record("server_down", service="a", server="s")) != subject_of(record("service_down", service="a"))
 
 

@@ -6,9 +6,10 @@ import pytest
 
 from hawatch.actions.outgoing import SendError
 from hawatch.config.load import load_text
-from hawatch.console.policy import Dependency
+from hawatch.console.rules import Dependency
 from hawatch.console.subjects import Match
 from hawatch.console.targets import make_policy, make_targets, read_secret, read_templates
+from hawatch.console.templates import Templates
 from hawatch.model import NS_PER_S, Severity
 
 TEXT = """
@@ -46,7 +47,7 @@ def test_rules_and_recipients():
     assert (rule.least, rule.after_ns, rule.every_ns) == (Severity.CRITICAL, 30 * NS_PER_S, 3600 * NS_PER_S)
     assert (rule.at_most, rule.hold, rule.tell_up) == (3, False, False)
     assert rule.period is not None
-    policy = make_policy(config, targets)
+    policy = make_policy(config, targets, "lvs1")
     assert policy.dependencies == (Dependency(Match(service="http"), Match(name="director_dead")),)
     assert len(policy.rules) == 3
 
@@ -61,8 +62,8 @@ async def test_a_program_is_called():
 def test_files_that_are_not_there():
     with pytest.raises(SendError, match="/none"):
         read_secret("/none")
-    with pytest.raises(SendError, match="/none"):
-        read_templates(make_targets(load_text(TEXT))["email/ops"])
+    templates, problem = read_templates(make_targets(load_text(TEXT))["email/ops"])
+    assert (templates, problem) == (Templates(), "/none: No such file or directory")
 
 
 def test_files(tmp_path):
@@ -70,4 +71,8 @@ def test_files(tmp_path):
     assert read_secret(str(tmp_path / "secret")) == b"geheim"
     (tmp_path / "text").write_text("$what")
     text = TEXT.replace("/none", str(tmp_path / "text"))
-    assert read_templates(make_targets(load_text(text))["email/ops"]) == {"single": "$what"}
+    assert read_templates(make_targets(load_text(text))["email/ops"]) == (Templates("$what"), "")
+    (tmp_path / "text").write_text("$nonsense")
+    templates, problem = read_templates(make_targets(load_text(text))["email/ops"])
+    assert templates == Templates()
+    assert 'there is no "$nonsense"' in problem

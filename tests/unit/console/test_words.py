@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hawatch.console.policy import Item, ItemKind, Message
+from hawatch.console.history import Item, ItemKind, Message
+from hawatch.console.templates import Templates
 from hawatch.console.words import LINES_MAX, duration, render
 from hawatch.model import NS_PER_S
 from tests.unit.console.records import START_NS, record
@@ -26,6 +27,11 @@ def test_a_failure():
         assert line in message.body
     assert "hawatch ctl ack http" in message.body
     assert message.begins
+
+
+def test_the_state_around_it():
+    state = "http at noon: up, 1 of 2 servers up\n  192.168.1.1:80  down  HTTP 503\n"
+    assert f"\n\n{state}\nLook:" in rendered(item(), state=state).body.replace("\nweight", "\n\nweight")
 
 
 def test_its_end_and_its_repetition():
@@ -60,7 +66,11 @@ def test_a_test():
 
 
 def test_the_administrators_template():
-    assert rendered(item(), templates={"single": "$service/$server $nonsense"}).body == "http/192.168.1.1:80 $nonsense"
+    own = rendered(item(), templates=Templates("$service/$server"))
+    assert own.body == "http/192.168.1.1:80"
+    assert own.subject == "[epn] http 192.168.1.1:80 DOWN: server_down for a reason"
+    assert rendered(item(), templates=Templates("Subject: $server!\n\nx")).subject == "192.168.1.1:80!"
+    assert rendered(item(), item(), templates=Templates(digest="$count: $what")).body.startswith("2: 1 DOWN")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hawatch.agent.events import Record
 from hawatch.agent.settings import Places, Settings
 from hawatch.config.load import load_text
 from hawatch.console.measures import MeasureKeeper
-from hawatch.console.policy import Policy
+from hawatch.console.rules import Policy
 from hawatch.console.shelf import Shelf
 from hawatch.console.store import Store
 from hawatch.control.view import View, read_view

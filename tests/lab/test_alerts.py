@@ -1,0 +1,155 @@
+"""Two directors with real leases and probes: an administrator hears of each failure once, whoever owns the group.
+
+The IPVS table is one in files, so that it runs on any kernel; what is told does not depend on it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab.pair.director import Director, wait_owner
+from tests.lab.pair.hawatch import Hawatch
+from tests.lab.pair.namespaces import Node
+from tests.lab.pair.shell import signal_all, wait_until
+from tests.lab.pair.site import VIP, Site, address_of, site
+
+pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(180)]
+SERVICE = """
+notify = { owner = ["HOME/notify", "owner"], standby = ["HOME/notify", "standby"], every = ["HOME/notify"] }
+
+[[service]]
+name = "http"
+group = "web"
+address = "VIP"
+port = 80
+forward = "masquerade"
+on_all_down = "empty"
+probe = { type = "tcp", interval = "200ms", timeout = "200ms", rise = 1, fall = 2 }
+server = [{ address = "RS2" }, { address = "RS3" }]
+
+[alert.program.file]
+command = ["HOME/alert"]
+burst = 100
+"""
+SCRIPT = '#!/bin/sh\necho "{words}" >> {home}/{file}\n'
+
+
+class WithServices(Hawatch):
+    """The agent of the pair with a service whose table is in files, and with programs that write down what they hear."""
+
+    def command(self, node: Node, what: str) -> list[str]:
+        """Return the command line of an agent or a witness."""
+        home = node.scratch
+        words = {
+            "alert": "$MON_ALERTTYPE $HAWATCH_EVENT $MON_LAST_SUMMARY",
+            "notify": "$* | $HAWATCH_EVENT",
+        }
+        for name, text in words.items():
+            script = home / name
+            script.write_text(SCRIPT.format(words=text, home=home, file=f"{name}.log"))
+            script.chmod(0o755)
+        places = {"HOME": str(home), "VIP": VIP, "RS2": address_of("rs2"), "RS3": address_of("rs3")}
+        self.extra = re.sub("|".join(places), lambda match: places[match[0]], SERVICE)  # goes on in the group's table
+        argv = super().command(node, what)
+        if what == "witness":
+            return argv
+        return [sys.executable, "-m", "tests.unit.agent.agent_site", str(home / "hawatch.toml"), node.name, str(home)]
+
+
+def lines(director: Director, name: str) -> list[str]:
+    """Return what a director's program wrote down."""
+    path = director.node.scratch / f"{name}.log"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def told(director: Director, what: str) -> list[str]:
+    """Return the alerts about something, without what differs from run to run."""
+    found = [line for line in lines(director, "alert") if what in line]
+    return [re.sub(r" after .*", "", line) for line in found]
+
+
+class WebServer:
+    """A port of a real server that can be closed."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.start()
+
+    def start(self) -> None:
+        argv = [sys.executable, "-m", "http.server", "80"]
+        self.process = self.node.start(argv, log=self.node.scratch / "web.log")
+
+    def stop(self) -> None:
+        signal_all([self.process.pid], 9)
+        self.process.wait(10)
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Site, Director, Director, WebServer]]:
+    adapter = WithServices("fast")
+    with site(directors=("lvs1", "lvs2"), witness=True) as made:
+        servers = [WebServer(made.node(name)) for name in ("rs2", "rs3")]
+        adapter.prepare(made)
+        directors = [Director(node, adapter) for node in made.directors]
+        for director in directors:
+            director.start()
+        owner = wait_owner(directors, VIP)
+        standby = next(one for one in directors if one is not owner)
+        for one in directors:
+            wait_until(lambda one=one: up(one) == 2, f"{one.node.name} sees both servers", limit_s=30)  # type: ignore[misc]
+        yield made, owner, standby, servers[0]
+
+
+def up(director: Director) -> int:
+    """Count the servers that a director sees up."""
+    status = director.adapter.ctl(director.node, "status", "--json", check=False)  # type: ignore[attr-defined]
+    services = json.loads(status or "{}").get("services", [])
+    return sum(server["state"] == "up" for service in services for server in service["servers"])
+
+
+DOWN = f"failure server_down [lab] http {address_of('rs2')}:80 DOWN: connection refused"
+UP = f"up server_up [lab] http {address_of('rs2')}:80 up"
+
+
+def test_each_failure_is_told_once_whoever_owns_the_group(pair: tuple[Site, Director, Director, WebServer]) -> None:
+    _, owner, standby, server = pair
+    server.stop()
+    wait_until(lambda: told(owner, "http") == [DOWN], "the owner tells", limit_s=30)
+    wait_until(lambda: "server_down" in journal(standby), "the standby has it in its journal", limit_s=30)
+    owner.adapter.switchover(owner, standby)
+    wait_until(lambda: "owner" in "".join(lines(standby, "notify")), "its programs are told", limit_s=30)
+    server.start()
+    wait_until(lambda: told(standby, " up") == [UP], "the new owner tells the end", limit_s=30)
+    assert told(owner, "http") == [DOWN]
+    assert told(standby, "http") == [UP]
+
+    former, owner = owner, standby
+    former.power_off()
+    wait_until(lambda: told(owner, "DIRECTOR DEAD"), "a dead standby is told by the owner", limit_s=30)
+    name = owner.node.name
+    assert lines(owner, "notify")[:2] == ["owner | takeover", "GROUP web MASTER 0 | takeover"], name
+    assert lines(former, "notify")[-2:] == ["standby | release", "GROUP web BACKUP 0 | release"]
+
+
+def journal(director: Director) -> str:
+    """Return what the director's journal has of the last minutes."""
+    found: str = director.adapter.ctl(director.node, "events", "--since", "10m", "--json", check=False)  # type: ignore[attr-defined]
+    return found
+
+
+def test_what_the_owner_died_over_is_told_by_its_successor(
+    pair: tuple[Site, Director, Director, WebServer],
+) -> None:
+    _, owner, standby, server = pair
+    server.stop()
+    wait_until(lambda: "server_down" in journal(standby), "the standby knows", limit_s=30)
+    owner.power_off()
+    wait_until(lambda: told(standby, "DIRECTOR DEAD"), "the owner's death is told", limit_s=30)
+    wait_until(lambda: told(standby, "server_down") == [DOWN], "what it may not have told is told", limit_s=30)
+    server.start()
+    wait_until(lambda: told(standby, "server_up") == [UP], "and its end", limit_s=30)

@@ -1,0 +1,99 @@
+"""Failures that are over in the status though no event said so."""
+
+from __future__ import annotations
+
+import msgspec
+
+from hawatch.console.ends import QUIET_NS, find_ends, quiet_troubles, read_status
+from hawatch.console.subjects import PAIRS, Phase, phase_of, subject_of
+from hawatch.model import NS_PER_S
+from tests.unit.console.records import record
+from tests.unit.console.test_policy import play
+
+DOWN = [
+    record("server_down", 0, "http", "192.168.1.1:80", "web"),
+    record("server_down", 0, "http6", "[2001:db8::1]:80"),
+    record("service_down", 0, "http", group="web"),
+    record("director_dead", 0, peer="lvs2"),
+    record("witness_dead", 0, peer="rs1"),
+    record("link_down", 0, peer="lvs2", address="10.99.0.2"),
+    record("quorum_lost", 0),
+    record("worker_lost", 0, worker="prober"),
+    record("journal_broken", 0),
+]
+
+
+def status(*, well, servers=("192.168.1.1",), services=("http", "http6")):
+    def state(good, bad):
+        return good if well else bad
+
+    links = [{"address": "10.99.0.2", "state": state("up", "down")}, {"address": "192.168.1.6", "state": "up"}]
+    return read_status(
+        msgspec.json.encode(
+            {
+                "time": "2026-01-01T00:01:00Z",
+                "services": [
+                    {"name": name, "state": state("up", "down"), "servers": [
+                        {"address": address, "port": 80, "state": state("up", "down"), "reason": "x"}
+                        for address in (servers if name == "http" else ["2001:db8::1"])
+                    ]}
+                    for name in services
+                ],
+                "directors": [{"name": "lvs2", "state": state("alive", "dead"), "links": links}],
+                "witnesses": [{"name": "rs1", "state": state("alive", "dead")}],
+                "quorum": {"held": well, "mode": "witness"},
+                "workers": [{"name": "prober", "state": state("running", "lost")}],
+            }
+        )
+    )  # fmt: skip
+
+
+def failing():
+    it = play()
+    for each in DOWN:
+        it.feed(each)
+    it.until(60)
+    return it
+
+
+def test_what_is_well_ends():
+    it = failing()
+    troubles = quiet_troubles(it.history, it.now_ns)
+    assert len(troubles) == len(DOWN)
+    assert find_ends(troubles, status(well=False), journal_well=False) == {}
+    ends = find_ends(troubles, status(well=True), journal_well=True)
+    assert set(ends) == {subject_of(each) for each in DOWN}
+    for subject, event in ends.items():
+        as_told = record(event.name, 61, event.service, event.server, event.group, **event.numbers)
+        assert phase_of(as_told) is Phase.UP
+        assert subject_of(as_told) == subject
+        it.feed(as_told)
+    assert quiet_troubles(it.history, it.now_ns) == {}
+
+
+def test_every_kind_of_failure_can_end():
+    assert {noun for noun, _ in PAIRS.values()} == {PAIRS[each.name][0] for each in DOWN}
+
+
+def test_what_is_no_longer_configured_ends():
+    it = failing()
+    troubles = quiet_troubles(it.history, it.now_ns)
+    ends = find_ends(troubles, status(well=False, servers=("192.168.1.7",)), journal_well=False)
+    assert [(event.name, event.server) for event in ends.values()] == [("server_removed", "192.168.1.1:80")]
+    ends = find_ends(troubles, status(well=False, services=("http6",)), journal_well=False)
+    assert {event.name for event in ends.values()} == {"server_removed", "service_removed"}
+
+
+def test_what_has_just_failed_is_left_alone():
+    it = play()
+    it.at(0, "server_down")
+    it.at(50, "server_down")
+    it.until(50 + QUIET_NS / NS_PER_S - 1)
+    assert quiet_troubles(it.history, it.now_ns) == {}
+    it.until(60 + QUIET_NS / NS_PER_S)
+    assert len(quiet_troubles(it.history, it.now_ns)) == 1
+
+
+def test_a_status_that_is_none():
+    assert read_status(b"") is None
+    assert read_status(b'{"time": 3}') is None
