@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import threading
 from pathlib import Path
 
 from tests.unit.agent.fake_kernel import FileKernel
@@ -54,6 +57,39 @@ class PageSite:
         self.agent.process.wait()
         for server in self.servers:
             server.stop()
+
+
+class HostileBanner:
+    """A mail server on loopback whose greeting is HTML, and a service that probes it."""
+
+    def __init__(self) -> None:
+        self.listener = socket.create_server(("127.0.0.8", 0))
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(f"554 {NASTY}\r\n".encode())
+                connection.recv(100)
+
+    def service(self) -> str:
+        """Return the configuration."""
+        port = self.listener.getsockname()[1]
+        return (
+            '[[service]]\nname = "hostile"\naddress = "192.0.2.112"\nport = 25\nforward = "masquerade"\n'
+            f'probe = {{ type = "smtp", port = {port}, interval = "1s", timeout = "1s", rise = 1, fall = 1 }}\n'
+            '[[service.server]]\naddress = "127.0.0.8"\n'
+        )
+
+    def stop(self) -> None:
+        """Close."""
+        with contextlib.suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
 
 
 def nasty_service(directory: Path) -> str:

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from tests.lab.browser import browser
-from tests.lab.page_site import NASTY, TOKEN, PageSite, nasty_service
+from tests.lab.page_site import NASTY, TOKEN, HostileBanner, PageSite, nasty_service
 
 pytestmark = pytest.mark.slow
 
@@ -44,12 +44,14 @@ CONTRAST = """
 
 @pytest.fixture
 def site(tmp_path):
-    made = PageSite(tmp_path, more=nasty_service(tmp_path))
+    banner = HostileBanner()
+    made = PageSite(tmp_path, more=nasty_service(tmp_path) + banner.service())
     try:
         made.agent.wait(lambda: set(made.agent.states().values()) == {"up"})
         yield made
     finally:
         made.stop()
+        banner.stop()
 
 
 @contextlib.asynccontextmanager
@@ -103,6 +105,7 @@ async def test_what_servers_say_is_text(site):
     async with tab_of(site) as tab:
         await tab.go(f"{site.url}/")
         await tab.wait(f"document.getElementById('srv:nasty:127.0.0.9:80').innerText.includes({NASTY!r})")
+        await tab.wait(f"document.getElementById('shown:hostile').innerText.includes({NASTY!r})")
         await tab.go(f"{site.url}/service/nasty")
         await tab.wait(f"document.getElementById('events:nasty').innerText.includes({NASTY!r})")
         assert await tab.js("typeof window.hacked") == "undefined"
@@ -181,6 +184,61 @@ async def test_without_script_it_can_be_read_and_used(site):
         await tab.go(f"{site.url}/")
 
 
+async def test_a_core_that_hangs_is_said(site):
+    async with tab_of(site) as tab:
+        await tab.go(f"{site.url}/")
+        await tab.wait("document.getElementById('live').textContent.startsWith('live')")
+        keeper = site.agent.process.pid
+        core = (await in_thread(site.agent.worker, "core"))["pid"]
+        os.kill(keeper, signal.SIGSTOP)  # else it would start a new core
+        os.kill(core, signal.SIGSTOP)
+        try:
+            await tab.wait("document.getElementById('head').innerText.includes('The core has not answered since')")
+            assert "systemctl status hawatch" in await tab.text("#head")
+        finally:
+            os.kill(core, signal.SIGCONT)
+            os.kill(keeper, signal.SIGCONT)
+        await tab.wait("!document.getElementById('head').innerText.includes('not answer')")
+
+
+async def test_what_is_wrong_comes_with_what_to_do(site):
+    name = site.servers[0].name
+    async with tab_of(site) as tab:
+        await log_in(tab, site)
+        site.servers[0].stop()
+        await tab.wait(f"document.getElementById('now').innerText.includes('Server {name} of web: down')")
+        await tab.js("document.querySelector('#now button').click()")
+        await tab.wait("document.getElementById('dialog').open")
+        assert "Nothing is changed in IPVS" in await tab.text("#dialog")
+        await tab.wait("document.title.startsWith('\u25cb ') || document.title.startsWith('\u25cf ')")
+
+
+async def test_the_way_past_what_is_on_every_page(site):
+    async with tab_of(site) as tab:
+        await log_in(tab, site)
+        await tab.key("Tab")
+        assert await tab.js("document.activeElement.className") == "skip"
+        assert await tab.js("document.activeElement.getBoundingClientRect().left") >= 0, "it can be seen"
+        await tab.key("Enter")
+        await tab.wait("document.activeElement.id === 'main'")
+        await tab.key("Tab")
+        assert await tab.js("document.getElementById('main').contains(document.activeElement)")
+
+
+async def test_tabs_that_nobody_sees_leave_the_connections_to_others(site):
+    """A browser has six to a server; a page that is loaded needs one."""
+    async with browser() as running:
+        tabs = [await running.tab() for _ in range(9)]
+        for tab in tabs:
+            await tab.do("Page.bringToFront")
+            await tab.go(f"{site.url}/")
+            await tab.wait("document.getElementById('live').textContent.startsWith('live')")
+        await tabs[0].do("Page.bringToFront")
+        site.servers[0].stop()
+        await tabs[0].wait("document.getElementById('now').innerText.includes('down')")
+        assert all(tab.problems == [] for tab in tabs)
+
+
 async def test_a_console_that_dies_comes_back_and_one_that_is_gone_is_seen(site):
     async with tab_of(site) as tab:
         await tab.go(f"{site.url}/")
@@ -192,5 +250,10 @@ async def test_a_console_that_dies_comes_back_and_one_that_is_gone_is_seen(site)
         assert site.servers[0].name in await tab.text()
         await in_thread(site.agent.stop)
         await tab.wait("document.getElementById('live').className === 'lost'")
-        assert "what you see is old" in await tab.text()
+        assert "what you see is old, of " in await tab.text()
+        assert "what you see is old" in await tab.text("#said"), "it is said aloud, too"
+        await tab.js("window.scrollTo(0, document.body.scrollHeight)")
+        top = await tab.js("document.getElementById('live').getBoundingClientRect().top")
+        assert 0 <= top < 200, "it is in sight wherever one is on the page"
+        assert (await tab.js(CONTRAST))["bad"] == []
         tab.problems.clear()  # the browser tells of the connections that were refused
