@@ -7,8 +7,9 @@ service it finds the state of each server, then what is to be in the table:
 * **unknown** (before the first verdict): not in, unless the kernel has it already; then it is left as it is. So a
   restart changes nothing, and a cold start sends nobody to a server that nobody has looked at.
 * an administrator's **drain** makes the weight 0, **disable** takes it out; no policy ever overrules either.
-* no server serves (one with weight 0 does not): the sorry server, if it is up itself; else as `on_all_down` says. `keep_last` keeps the servers that
-  were the last to serve: a probe may be wrong about all of them, and a client loses nothing by trying.
+* no server serves (one with weight 0 does not): the sorry server, if it is up itself; else as `on_all_down` says.
+  `keep_last` keeps the servers that were the last to serve: a probe may be wrong about all of them, and a client loses
+  nothing by trying.
 
 Nothing is decided about a service as a whole while it has servers that were never looked at: where none serves yet,
 what the kernel has stays, servers that are down included. So a restart in the midst of an outage empties no service

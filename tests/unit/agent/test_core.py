@@ -306,6 +306,19 @@ def test_drain_and_disable_survive_a_restart(agent: Agent) -> None:
     assert agent.ctl("enable", "web", "all") == "not disabled\n"
 
 
+def test_a_service_with_another_name_keeps_its_drained_servers(agent: Agent) -> None:
+    first, second = agent.servers
+    agent.ctl("drain", "web", first.name)
+    agent.config.write_text(agent.config.read_text().replace('name = "web"', 'name = "www"'))
+    assert f"service www: {first.name} stays drained, as it was when it was called web" in agent.ctl("reload")
+    agent.wait(lambda: agent.states() == {first.name: "draining", second.name: "up"})
+    agent.wait(lambda: '"www"' in (agent.directory / "state/admin.json").read_text())
+    agent.stop()
+    agent.start()
+    agent.wait(lambda: agent.states() == {first.name: "draining", second.name: "up"})
+    assert agent.ctl("undrain", "www", first.name) == f"www {first.name}: back in service\n"
+
+
 def test_drain_waits_for_connections(agent: Agent) -> None:
     first = agent.servers[0]
     agent.kernel.connections_file.write_text("3")
