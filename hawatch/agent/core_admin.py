@@ -136,6 +136,19 @@ def follow_renames(state: AdminState, old: Plan, new: Plan) -> tuple[AdminState,
     return moved, told
 
 
+def drain_ended(servers: Iterable[tuple[ServicePlan, DestinationKey]], plan: Plan, state: AdminState) -> str:
+    """Return why nobody can wait any more for the connections of servers that were drained; "" where it goes on."""
+    now = {service.virtual.key: service for service in plan.services}
+    for service, key in servers:
+        found = now.get(service.virtual.key)
+        known = found and (*_server_keys(found), *((found.sorry.destination.key,) if found.sorry else ()))
+        if found is None or not known or key not in known:
+            return f"{service.name} {key} is in the configuration no more"
+        if state.of(found.name, str(key)) is Admin.NONE:
+            return f"{found.name} {key} is no longer drained"
+    return ""
+
+
 def apply_changes(state: AdminState, changes: Iterable[Change]) -> AdminState:
     """Return a new state with the changes made."""
     new = AdminState(state.to_file())

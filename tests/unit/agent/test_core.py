@@ -337,6 +337,23 @@ def test_drain_waits_for_connections(agent: Agent) -> None:
     assert json.loads(output)["connections"] == 0
 
 
+def test_a_drain_that_is_ended_is_waited_for_no_more(agent: Agent) -> None:
+    first = agent.servers[0]
+    agent.kernel.connections_file.write_text("3")
+    waiting = subprocess.Popen(
+        [*CTL, agent.directory / "run", "drain", "web", first.address, "--wait"],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert waiting.stderr is not None
+    assert waiting.stderr.readline() == "3 connections left\n"
+    agent.ctl("undrain", "web", first.address)
+    _, errors = waiting.communicate(timeout=PATIENCE_S)
+    assert (waiting.returncode, errors) == (
+        1,
+        f"hawatch ctl: web {first.name} is no longer drained: the wait is over\n",
+    )
+
+
 def test_reload_is_all_or_nothing(agent: Agent) -> None:
     good = agent.config.read_text()
     changes = agent.kernel.changes()

@@ -2,7 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from hawatch.agent.core_admin import OUTCOME, Verb, apply_changes, decide_admin, find_servers, follow_renames
+from hawatch.agent.core_admin import (
+    OUTCOME,
+    Verb,
+    apply_changes,
+    decide_admin,
+    drain_ended,
+    find_servers,
+    follow_renames,
+)
 from hawatch.agent.state import AdminState
 from hawatch.errors import RefusedError
 from hawatch.model import (
@@ -112,3 +120,20 @@ def test_what_was_said_follows_a_service_that_gets_another_name() -> None:
     swapped, told = follow_renames(state, old, Plan((service("mail", ONE), service("web", ONE, port=25)), {}))
     assert (swapped.of("mail", str(ONE)), swapped.of("web", str(ONE))) == (Admin.DRAINED, Admin.DISABLED)
     assert len(told) == 2
+
+
+def test_why_a_drain_is_waited_for_no_more() -> None:
+    state = AdminState()
+    for name in ("web", "www"):
+        state.set(name, str(ONE), Admin.DRAINED)
+    waited = [(service("web", ONE), ONE)]
+    assert drain_ended(waited, Plan((service("web", TWO, ONE),), {}), state) == ""
+    assert drain_ended(waited, Plan((service("www", ONE),), {}), state) == ""
+    gone = "web 192.0.2.1:80 is in the configuration no more"
+    for plan in (service("web", TWO), service("web", ONE, port=81)):
+        assert drain_ended(waited, Plan((plan,), {}), state) == gone
+    assert (
+        drain_ended(waited, Plan((service("web", ONE),), {}), AdminState()) == "web 192.0.2.1:80 is no longer drained"
+    )
+    with_sorry = service("web", TWO, sorry=ONE)
+    assert drain_ended([(with_sorry, ONE)], Plan((with_sorry,), {}), state) == ""
