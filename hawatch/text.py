@@ -6,9 +6,13 @@ TEXT_LIMIT = 160
 """Characters of foreign text that a reason quotes at most."""
 
 
-def quoted(data: bytes) -> str:
-    """Return what a server said, fit for a reason: one line, printable, in quotes, cut."""
-    return f'"{cut(clean(data.decode("utf-8", "replace")))}"'
+def quoted(data: bytes | bytearray) -> str:
+    """Return what a server said, fit for a reason: one line, printable, in quotes, cut.
+
+    It may be megabytes, so no more of them is looked at than may be shown.
+    """
+    head = data.lstrip()[: 4 * (TEXT_LIMIT + 1)]
+    return f'"{cut(clean(head.decode("utf-8", "replace")))}"'
 
 
 def clean(text: str) -> str:

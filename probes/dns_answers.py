@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,10 @@ EDNS_SIZE = 1232
 RECORDS_SHOWN = 8
 CHAIN_LIMIT = 12
 """CNAMEs followed within an answer."""
+RECORDS_LIMIT = 128
+"""Records of an answer, of all its sections: reading many takes long, and no other check runs meanwhile."""
+HEADER = struct.Struct("!HHHHHH")
+"""Id, flags, and how many entries each section has: RFC 1035 section 4.1.1."""
 SERIAL_RANGE = 1 << 32
 
 
@@ -79,9 +84,11 @@ class Asked:
         self.wire = query.to_wire()
 
     def stray(self, wire: bytes) -> str:
-        """Return what a datagram is if it is no answer to the question, else ""."""
+        """Return what a datagram is if it is no answer to the question, else "". Reads no record: that is cheap."""
         try:
-            answer = dns.message.from_wire(wire, ignore_trailing=True)
+            if len(wire) >= HEADER.size and HEADER.unpack_from(wire)[2] > 1:
+                return "answers to several questions"
+            answer = dns.message.from_wire(wire, question_only=True)
         except (dns.exception.DNSException, ValueError):
             return "malformed messages"
         if not answer.flags & dns.flags.QR:
@@ -95,9 +102,15 @@ class Asked:
         return len(wire) > 2 and bool(wire[2] & 0x02)
 
     def judge(self, wire: bytes, siblings: Mapping[str, Mapping[str, int]], transport: str) -> Result:
-        """Return what the answer amounts to."""
-        answer = dns.message.from_wire(wire, ignore_trailing=True)
+        """Return what the answer amounts to; it is no stray."""
         options, question = self.question.options, self.question
+        count = sum(HEADER.unpack_from(wire)[3:])
+        if count > RECORDS_LIMIT:
+            return down(f"answer to {question} has {count} records, at most {RECORDS_LIMIT} are read")
+        try:
+            answer = dns.message.from_wire(wire, ignore_trailing=True)
+        except (dns.exception.DNSException, ValueError) as error:
+            return down(f"answer to {question} is malformed: {cut(clean(str(error)))}")
         rcode = dns.rcode.to_text(answer.rcode())
         if rcode != options.rcode:
             return down(f"{rcode} for {question}, wanted {options.rcode}")

@@ -28,10 +28,15 @@ from hawatch.plugin import (
     down,
     up,
 )
+from hawatch.probes.patterns import Pattern, Search, TooSlow
 from hawatch.text import quoted
 
 HEAD_LIMIT = 32768
 """Bytes of status line and headers that are read at most."""
+FRAMING_LIMIT = 65536
+"""Bytes that are read at most of what is neither headers nor body (the ends of chunks, trailers), beside ..."""
+FRAMING_SHARE = 8
+"""... so many for each byte of body: a chunk of one byte takes five more."""
 STATUS_DEFAULT = tuple(range(200, 300))
 _UP = up("an answer as wanted")
 
@@ -82,10 +87,8 @@ class HttpOptions(Options):
     @field_validator("body_regex")
     @classmethod
     def _compiles(cls, value: str) -> str:
-        try:
-            re.compile(value.encode())
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from error
+        if value:
+            Pattern(value)
         return value
 
     @field_validator("headers")
@@ -123,7 +126,7 @@ class HttpProbe(Probe):
         self.http = options
         self.statuses = frozenset(options.status or STATUS_DEFAULT)
         self.wants_body = bool(options.body or options.body_regex or options.digest)
-        self._pattern = re.compile(options.body_regex.encode()) if options.body_regex else None
+        self._pattern = Pattern(options.body_regex) if options.body_regex else None
         self._request = Send(self._head())
         self._general: Callable[[Attempt], Awaitable[Result]] | None = None
         if options.redirects or options.proxy or options.version != "1.1":
@@ -170,12 +173,17 @@ class HttpProbe(Probe):
         options = self.http
         if options.body and options.body.encode() not in body:
             return down(f'body without "{options.body}": {quoted(body)}')
-        if self._pattern is not None and not self._pattern.search(body):
-            return down(f'body without a match of "{options.body_regex}": {quoted(body)}')
+        if self._pattern is not None:
+            try:
+                found = Search(self._pattern).found_in(body)
+            except TooSlow as error:
+                return down(str(error))
+            if not found:
+                return down(f'body without a match of "{options.body_regex}": {quoted(body)}')
         if options.digest:
-            found = hashlib.sha256(body).hexdigest()
-            if found != options.digest:
-                return down(f"body has the digest {found[:16]}..., wanted {options.digest[:16]}...")
+            digest = hashlib.sha256(body).hexdigest()
+            if digest != options.digest:
+                return down(f"body has the digest {digest[:16]}..., wanted {options.digest[:16]}...")
         return up(f"{len(body)} bytes of body")
 
     def wanted_statuses(self) -> str:
@@ -240,6 +248,8 @@ class _Answer:
                 self.waiting = _FOR_HEADERS
             if self.received > HEAD_LIMIT:
                 self.result = down(f"HTTP headers of more than {HEAD_LIMIT} bytes")
+        elif self.result is None and self.received > HEAD_LIMIT + FRAMING_LIMIT + FRAMING_SHARE * len(self.body):
+            self.result = down(f"more than {FRAMING_LIMIT} bytes of the HTTP answer are neither headers nor body")
 
     def closed(self) -> Result:
         """Return what an answer amounts to that the server ended by closing the connection."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from hawatch.plugin import Conversation, Options, Probe, Receive, Send, Target, TlsOptions, down, up
+from hawatch.probes.patterns import Pattern, Search, TooSlow
 from hawatch.text import quoted
 
 
@@ -24,10 +24,8 @@ class TcpOptions(Options):
     @field_validator("expect_regex")
     @classmethod
     def _compiles(cls, value: str) -> str:
-        try:
-            re.compile(value.encode())
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from error
+        if value:
+            Pattern(value)
         return value
 
     @model_validator(mode="after")
@@ -46,7 +44,7 @@ class TcpProbe(Probe):
         super().__init__(options, target)
         assert isinstance(options, TcpOptions)
         self.tcp = options
-        self._pattern = re.compile(options.expect_regex.encode() or re.escape(options.expect.encode()))
+        self._pattern = Pattern(options.expect_regex) if options.expect_regex else None
 
     def tls(self) -> TlsOptions | None:
         """Return the TLS options where TLS is wanted."""
@@ -64,15 +62,22 @@ class TcpProbe(Probe):
         wanted = options.expect or options.expect_regex
         if not wanted:
             return up("connected")
-        answer = b""
+        answer = bytearray()
+        search = Search(self._pattern) if self._pattern else None
+        literal = options.expect.encode()
         while len(answer) < options.limit:
             data = yield Receive(
                 f'answer with "{wanted}"' if not answer else f'"{wanted}" in the answer', options.limit
             )
             if not data:
                 break
+            seen = len(answer)
             answer += data
-            if self._pattern.search(answer):
+            try:
+                found = search.found_in(answer) if search else literal in answer[max(0, seen - len(literal)) :]
+            except TooSlow as error:
+                return down(str(error))
+            if found:
                 return up(f"answer: {quoted(answer)}")
         if not answer:
             return down(f'connection closed without an answer, wanted "{wanted}"')

@@ -31,6 +31,7 @@ from pathlib import Path
 import trio
 
 from hawatch.agent.child import CONSOLE, CORE
+from hawatch.agent.core_admin import follow_renames
 from hawatch.agent.core_commands import Commands
 from hawatch.agent.core_console import ConsoleLink
 from hawatch.agent.core_lag import LagMeter, measure_lag
@@ -104,7 +105,7 @@ class Core:
         self._kernels = kernels
         self._reload_lock = trio.Lock()
         self._reload_problem = ""
-        self._giveaway_changed = trio.Event()
+        self._admin_moved = trio.Event()
         self.stopping = ""
         self.table = TableKeeper(settings.plan, self.events.emit, Memento(legacy.memento))
         self.console = ConsoleLink(
@@ -133,7 +134,7 @@ class Core:
             nursery.start_soon(self.ownership.run, self.events.emit, self.table.wake_all)
             nursery.start_soon(server.serve, trio.SocketListener(trio.socket.from_stdlib_socket(listener)))
             nursery.start_soon(measure_lag, self.lag, self._status_line)
-            nursery.start_soon(self._keep_giveaway)
+            nursery.start_soon(self._keep_admin)
             notify_service_manager(os.environ.get("NOTIFY_SOCKET", ""), "READY=1")
             await self._obey(nursery)
             if self.stopping:  # without the keeper another agent goes on with what is owned
@@ -219,7 +220,7 @@ class Core:
             self._reload_problem = ""
             if changes:
                 try:
-                    self._adopt(settings, kernels)
+                    changes += self._adopt(settings, kernels)
                 except RefusedError as error:
                     for kernel in kernels:
                         kernel.close()
@@ -244,8 +245,11 @@ class Core:
                 kernels = [self._kernels.open(), self._kernels.open()]
         return settings, changes, kernels
 
-    def _adopt(self, settings: Settings, kernels: list[Kernel]) -> None:
-        """Make new settings the ones in force. The keeper is told first: the next core is born with them."""
+    def _adopt(self, settings: Settings, kernels: list[Kernel]) -> list[str]:
+        """Make new settings the ones in force, and return what that means beside what the file says.
+
+        The keeper is told first: the next core is born with them.
+        """
         try:
             descriptor = settings_to_file(settings)
         except OSError as error:
@@ -255,12 +259,16 @@ class Core:
                 raise RefusedError("the keeper does not listen; nothing was changed")
         finally:
             os.close(descriptor)
+        self.admin, told = follow_renames(self.admin, self.settings.plan, settings.plan)
+        if told:
+            self._admin_moved.set()
         self.settings = settings
         if kernels:
             self.table.set_kernel(*kernels)
         self.table.set_plan(settings.plan)
         self.workers.set_plan(settings.plan)
         self.ownership.set_settings(settings)
+        return told
 
     # --- what the commands need ------------------------------------------------------------------------------
 
@@ -285,18 +293,19 @@ class Core:
     def _remember_giveaway(self, paused: bool) -> None:  # noqa: FBT001 - a callback
         self.admin = AdminState(self.admin.to_file())
         self.admin.gaveaway = paused
-        self._giveaway_changed.set()
+        self._admin_moved.set()
 
-    async def _keep_giveaway(self) -> None:
-        """Write down that everything was given away, or is no more."""
+    async def _keep_admin(self) -> None:
+        """Write down what has changed without a command that waits: a giveaway, services with other names."""
         while True:
-            await self._giveaway_changed.wait()
-            self._giveaway_changed = trio.Event()
+            await self._admin_moved.wait()
+            self._admin_moved = trio.Event()
             path = self.settings.places.admin_file
             try:
                 await trio.to_thread.run_sync(save_admin, path, self.admin.to_file())
             except OSError as error:
-                self._admin_problem = f"{path} cannot be written ({error.strerror}): a restart forgets the giveaway"
+                what = "a restart forgets the giveaway, or what was drained or disabled under another service's name"
+                self._admin_problem = f"{path} cannot be written ({error.strerror}): {what}"
                 self.events.emit([Event("state_broken", self._admin_problem, Severity.WARNING)])
 
     def admin_words(self) -> Mapping[tuple[str, str], Admin]:

@@ -57,7 +57,10 @@ class Change:
 
 
 def find_servers(plan: Plan, service: str, server: str) -> list[tuple[ServicePlan, DestinationKey]]:
-    """Return the servers that a command names; raise RefusedError with the known names when there is none."""
+    """Return the servers that a command names; raise RefusedError with the known names when there is none.
+
+    A sorry server is meant only where it is named: it stands in when all others are taken out.
+    """
     services = [each for each in plan.services if service in (ALL, each.name)]
     if not services:
         known = ", ".join(each.name for each in plan.services) or "none"
@@ -65,8 +68,11 @@ def find_servers(plan: Plan, service: str, server: str) -> list[tuple[ServicePla
     found: list[tuple[ServicePlan, DestinationKey]] = []
     for each in services:
         found += [(each, key) for key in _server_keys(each) if _means(server, key)]
+        if each.sorry and server != ALL and _means(server, each.sorry.destination.key):
+            found.append((each, each.sorry.destination.key))
     if not found:
-        keys = dict.fromkeys(str(key) for each in services for key in _server_keys(each))
+        sorry = [each.sorry.destination.key for each in services if each.sorry]
+        keys = dict.fromkeys(map(str, (*(key for each in services for key in _server_keys(each)), *sorry)))
         where = f'service "{service}"' if service != ALL else "any service"
         raise RefusedError(f'there is no server "{server}" in {where}; known servers: {", ".join(keys) or "none"}')
     return found
@@ -102,6 +108,45 @@ def decide_admin(
     if contradicted and not changes:
         raise RefusedError(f"disabled already, so nothing to drain: {', '.join(contradicted)}")
     return changes, events
+
+
+def follow_renames(state: AdminState, old: Plan, new: Plan) -> tuple[AdminState, list[str]]:
+    """Return what an administrator said under the services' new names, and a sentence for each that has another one.
+
+    A service that has the same place in the kernel is the same: its drained servers must not come back because the
+    file calls it otherwise.
+    """
+    names = {service.virtual.key: service.name for service in old.services}
+    renamed = {
+        before: service.name
+        for service in new.services
+        if (before := names.get(service.virtual.key, service.name)) != service.name
+    }
+    if not any(service in renamed for service, _ in state.entries()):
+        return state, []
+    moved = AdminState(state.to_file())
+    for service, server in state.entries():
+        if service in renamed:
+            moved.set(service, server, Admin.NONE)
+    told = []
+    for (service, server), word in state.entries().items():
+        if service in renamed:
+            moved.set(renamed[service], server, word)
+            told.append(f"service {renamed[service]}: {server} stays {word}, as it was when it was called {service}")
+    return moved, told
+
+
+def drain_ended(servers: Iterable[tuple[ServicePlan, DestinationKey]], plan: Plan, state: AdminState) -> str:
+    """Return why nobody can wait any more for the connections of servers that were drained; "" where it goes on."""
+    now = {service.virtual.key: service for service in plan.services}
+    for service, key in servers:
+        found = now.get(service.virtual.key)
+        known = found and (*_server_keys(found), *((found.sorry.destination.key,) if found.sorry else ()))
+        if found is None or not known or key not in known:
+            return f"{service.name} {key} is in the configuration no more"
+        if state.of(found.name, str(key)) is Admin.NONE:
+            return f"{found.name} {key} is no longer drained"
+    return ""
 
 
 def apply_changes(state: AdminState, changes: Iterable[Change]) -> AdminState:

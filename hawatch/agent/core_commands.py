@@ -8,7 +8,7 @@ from typing import Protocol
 import msgspec
 import trio
 
-from hawatch.agent.core_admin import Change, Verb, apply_changes, decide_admin, find_servers
+from hawatch.agent.core_admin import Change, Verb, apply_changes, decide_admin, drain_ended, find_servers
 from hawatch.agent.events import EventLog, Record
 from hawatch.agent.ownership import Ownership
 from hawatch.agent.state import AdminState
@@ -17,7 +17,7 @@ from hawatch.control import protocol
 from hawatch.control.protocol import Done, EventLine, Progress, Refused, Reply, raw
 from hawatch.control.server import Send
 from hawatch.errors import ConfigError, HawatchError, RefusedError
-from hawatch.model import DestinationKey, Event, Plan, ServiceKey
+from hawatch.model import DestinationKey, Event, Plan, ServiceKey, ServicePlan
 
 DRAIN_POLL_S = 0.5
 """How often the connections of a server that is being drained are counted."""
@@ -130,21 +130,28 @@ class Commands:
         told = [_change_text(each) for each in changes]
         if not isinstance(request, protocol.Drain) or not request.wait:
             return Done(data=_done(told, _no_change_text(verb)))
-        keys = {(service.virtual.key, key) for service, key in servers}
         began = trio.current_time()
-        left = await self._wait_drained(keys, request.timeout_s, send)
+        left = await self._wait_drained(servers, request.timeout_s, send)
         if left:
             after = f"{request.timeout_s:g} s"
             return Refused(reason=f"{_connections(left)} left after {after}; the drain goes on")
         waited_s = round(trio.current_time() - began, 1)
         return Done(data=_done([*told, "no connection is left"], "", connections=left, waited_s=waited_s))
 
-    async def _wait_drained(self, keys: set[tuple[ServiceKey, DestinationKey]], timeout_s: float, send: Send) -> int:
-        """Wait until the destinations have no connection; return how many are left at the time limit."""
+    async def _wait_drained(
+        self, servers: list[tuple[ServicePlan, DestinationKey]], timeout_s: float, send: Send
+    ) -> int:
+        """Wait until servers have no connection; return how many are left at the time limit.
+
+        Raises RefusedError when somebody ends the drain meanwhile, or takes the server out of the configuration.
+        """
+        keys = {(service.virtual.key, key) for service, key in servers}
         told, told_at = -1, 0.0
         left = 0
         with trio.move_on_after(timeout_s if timeout_s > 0 else float("inf")):
             while True:
+                if why := drain_ended(servers, self._agent.plan(), self._agent.admin):
+                    raise RefusedError(f"{why}: the wait is over")
                 counts = await self._agent.connections({service for service, _ in keys})
                 left = sum(count for key, count in counts.items() if key in keys)
                 if left == 0:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -254,6 +254,7 @@ class Workers:
             if self.verdicts.get(verdict.check) != verdict:
                 self.verdicts[verdict.check] = verdict
                 changed.append(verdict.check)
+        changed += self._take_weights(message.weights)
         news = message.complete and not worker.complete
         worker.complete = worker.complete or message.complete
         if changed or news:
@@ -263,8 +264,19 @@ class Workers:
         verdict = self.verdicts.get(check)
         return verdict is not None and verdict.state is not CheckState.UNKNOWN
 
+    def _take_weights(self, weights: Mapping[str, int]) -> list[str]:
+        """Take in what checks ask for; return those that ask for something else than before."""
+        changed = []
+        for check, weight in weights.items():
+            if check in self._plan.checks and weight != self.weights.get(check, -1):
+                changed.append(check)
+                if weight >= 0:
+                    self.weights[check] = weight
+                else:
+                    del self.weights[check]
+        return changed
+
     def _take_summaries(self, summaries: Iterable[CheckSummary]) -> None:
-        changed: list[str] = []
         for summary in summaries:
             check = summary.check
             if check not in self._plan.checks:
@@ -273,14 +285,6 @@ class Workers:
             if summary.latency_us < 0 and before is not None:
                 summary = msgspec.structs.replace(summary, latency_us=before.latency_us)
             self.summaries[check] = summary
-            if summary.weight != self.weights.get(check, -1):
-                changed.append(check)
-                if summary.weight >= 0:
-                    self.weights[check] = summary.weight
-                else:
-                    del self.weights[check]
-        if changed:
-            self._changed(changed)
 
 
 async def _receive(stream: trio.SocketStream) -> bytes:

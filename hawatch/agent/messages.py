@@ -104,6 +104,8 @@ class Verdicts(WorkMessage, frozen=True, tag=True):
 
     verdicts: list[Verdict]
     complete: bool = False
+    weights: dict[str, int] = {}
+    """Weights that checks ask for since their last good run, by check, where they have changed; -1: none."""
 
 
 class CheckSummary(msgspec.Struct, frozen=True, array_like=True):
@@ -116,8 +118,6 @@ class CheckSummary(msgspec.Struct, frozen=True, array_like=True):
     """Of the last successful run; -1 if there was none."""
     last_reason: str
     """Reason of the last run if it failed, though the verdict may still be up."""
-    weight: int = -1
-    """Weight that the last result asked for; -1: none."""
 
 
 class Summary(WorkMessage, frozen=True, tag=True):

@@ -90,6 +90,8 @@ class Prober:
         self.tasks = 0
         self._families: dict[str, dict[str, Watched]] = {}
         self._changed: dict[str, Verdict] = {}
+        self._weights: dict[str, int] = {}
+        """Changed since the core was told."""
         self._wake = trio.Event()
         self._clock = select.poll()
         """Watches nothing, and so is a wait of a given time."""
@@ -125,6 +127,10 @@ class Prober:
     def verdicts(self) -> list[Verdict]:
         """Return everything known."""
         return [one.judge.verdict for one in self.watched.values()]
+
+    def weights(self) -> dict[str, int]:
+        """Return the weights that checks ask for."""
+        return {name: one.weight for name, one in self.watched.items() if one.weight is not None and one.weight >= 0}
 
     # --- running ---------------------------------------------------------------------------------------------
 
@@ -213,6 +219,10 @@ class Prober:
             watched.last_reason = ""
             if result.facts or watched.facts:
                 watched.facts = dict(result.facts)
+            weight = -1 if result.weight is None else result.weight
+            if weight != watched.weight:
+                watched.weight = self._weights[slot.check.id] = weight
+                self._wake.set()
         else:
             watched.failures += 1
             watched.all_failures += 1
@@ -221,8 +231,6 @@ class Prober:
                 self.discarded += 1
                 self.all_discarded += 1
                 return
-        if result.weight is not None:
-            watched.weight = result.weight
         verdict = watched.judge.take(
             ok=result.ok, reason=result.reason or "the probe gave no reason", now_ns=finished_ns, wall_ns=time.time_ns()
         )
@@ -242,9 +250,10 @@ class Prober:
     # --- telling the core ------------------------------------------------------------------------------------
 
     def _tell_changes(self) -> None:
-        if self._changed and self._outbox is not None:
-            self._send(Verdicts(list(self._changed.values())))
+        if (self._changed or self._weights) and self._outbox is not None:
+            self._send(Verdicts(list(self._changed.values()), weights=dict(self._weights)))
         self._changed.clear()
+        self._weights.clear()
 
     def _send(self, message: WorkMessage) -> None:
         if self._outbox is None:
@@ -258,7 +267,7 @@ class Prober:
     def summary(self) -> Summary:
         """Return the numbers since the last summary, and begin anew."""
         rows = [
-            CheckSummary(one.check.id, one.runs, one.failures, one.latency_us, one.last_reason, one.weight)
+            CheckSummary(one.check.id, one.runs, one.failures, one.latency_us, one.last_reason)
             for one in self.watched.values()
             if one.runs
         ]
@@ -302,7 +311,8 @@ class Prober:
                     case Assign():
                         self.assign(message.checks, message.known)
                         self._changed.clear()
-                        self._send(Verdicts(self.verdicts(), complete=True))
+                        self._weights.clear()
+                        self._send(Verdicts(self.verdicts(), complete=True, weights=self.weights()))
                     case WantCounts(number=number):
                         await self._tell_counts(number)
                     case _:

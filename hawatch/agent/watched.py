@@ -35,7 +35,8 @@ class Watched:
     failures: int = 0
     latency_us: int = -1
     last_reason: str = ""
-    weight: int = -1
+    weight: int | None = None
+    """Weight that the last good run asked for; -1: none; None: there was no good run."""
     all_runs: int = 0
     """With `all_failures` and `latencies`, never set back."""
     all_failures: int = 0

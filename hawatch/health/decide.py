@@ -7,8 +7,9 @@ service it finds the state of each server, then what is to be in the table:
 * **unknown** (before the first verdict): not in, unless the kernel has it already; then it is left as it is. So a
   restart changes nothing, and a cold start sends nobody to a server that nobody has looked at.
 * an administrator's **drain** makes the weight 0, **disable** takes it out; no policy ever overrules either.
-* no server serves: the sorry server, if it is up itself; else as `on_all_down` says. `keep_last` keeps the servers that
-  were the last to serve: a probe may be wrong about all of them, and a client loses nothing by trying.
+* no server serves (one with weight 0 does not): the sorry server, if it is up itself; else as `on_all_down` says.
+  `keep_last` keeps the servers that were the last to serve: a probe may be wrong about all of them, and a client loses
+  nothing by trying.
 
 Nothing is decided about a service as a whole while it has servers that were never looked at: where none serves yet,
 what the kernel has stays, servers that are down included. So a restart in the midst of an outage empties no service
@@ -230,7 +231,7 @@ def _when_all_down(
 ) -> tuple[dict[DestinationKey, Destination], str]:
     """Return the destinations to put in beside the members, and a clause that says what is done."""
     policy = service.on_all_down
-    failed = [one for one in seen if one.admin is Admin.NONE]
+    failed = [one for one in seen if one.admin is Admin.NONE and one.health is not CheckState.UP]
     clause = ""
     if policy is OnAllDown.SORRY and sorry is not None:
         why_not = _why_no_sorry(sorry)
@@ -241,7 +242,8 @@ def _when_all_down(
     if policy is OnAllDown.EMPTY:
         return {}, "it answers nobody, as on_all_down = empty says"
     chosen = failed if policy is OnAllDown.KEEP_ALL else [one for one in failed if one.key in last]
-    extra = {one.key: replace(one.plan.destination, weight=one.weight or 1) for one in chosen}
+    weighted = ((one, one.weight or one.plan.destination.weight) for one in chosen)
+    extra = {one.key: replace(one.plan.destination, weight=weight) for one, weight in weighted if weight}
     if not extra:
         return {}, clause + "no server is left in the table"
     names = ", ".join(str(key) for key in extra)
@@ -277,6 +279,8 @@ def _service_status(
 def _why_not(one: Seen) -> str:
     if one.admin is not Admin.NONE:
         return f"was {one.admin} by an administrator"
+    if one.health is CheckState.UP:
+        return "is up, but has weight 0"
     return f"is down: {one.reason or 'its probe fails'}"
 
 
@@ -333,7 +337,8 @@ def _server_events(service: ServicePlan, seen: Collection[Seen], memory: Service
         elif one.state is ServerState.UP and before is ServerState.DOWN:
             events.append(_server_event("server_up", service, one, "its probes pass again", Severity.INFO))
         elif one.state is ServerState.UP and before is ServerState.UNKNOWN and one.present is None:
-            events.append(_server_event("server_up", service, one, "its first probe passed", Severity.INFO))
+            reason = "its first probe passed" if one.plan.checks else "it has no probe, so it counts as up"
+            events.append(_server_event("server_up", service, one, reason, Severity.INFO))
     return events
 
 

@@ -29,12 +29,12 @@ class Seen:
 
     @property
     def serves(self) -> bool:
-        """It gets new connections: it is up, or not looked at yet and in the table already."""
+        """It gets new connections: it is up, or not looked at yet and in the table already; with weight 0, never."""
         if self.admin is not Admin.NONE:
             return False
         if self.health is CheckState.UNKNOWN:
             return self.present is not None and self.present.weight > 0
-        return self.health is CheckState.UP
+        return self.health is CheckState.UP and self.weight > 0
 
     @property
     def state(self) -> ServerState:

@@ -306,6 +306,19 @@ def test_drain_and_disable_survive_a_restart(agent: Agent) -> None:
     assert agent.ctl("enable", "web", "all") == "not disabled\n"
 
 
+def test_a_service_with_another_name_keeps_its_drained_servers(agent: Agent) -> None:
+    first, second = agent.servers
+    agent.ctl("drain", "web", first.name)
+    agent.config.write_text(agent.config.read_text().replace('name = "web"', 'name = "www"'))
+    assert f"service www: {first.name} stays drained, as it was when it was called web" in agent.ctl("reload")
+    agent.wait(lambda: agent.states() == {first.name: "draining", second.name: "up"})
+    agent.wait(lambda: '"www"' in (agent.directory / "state/admin.json").read_text())
+    agent.stop()
+    agent.start()
+    agent.wait(lambda: agent.states() == {first.name: "draining", second.name: "up"})
+    assert agent.ctl("undrain", "www", first.name) == f"www {first.name}: back in service\n"
+
+
 def test_drain_waits_for_connections(agent: Agent) -> None:
     first = agent.servers[0]
     agent.kernel.connections_file.write_text("3")
@@ -322,6 +335,23 @@ def test_drain_waits_for_connections(agent: Agent) -> None:
     output, _ = waiting.communicate(timeout=PATIENCE_S)
     assert waiting.returncode == 0
     assert json.loads(output)["connections"] == 0
+
+
+def test_a_drain_that_is_ended_is_waited_for_no_more(agent: Agent) -> None:
+    first = agent.servers[0]
+    agent.kernel.connections_file.write_text("3")
+    waiting = subprocess.Popen(
+        [*CTL, agent.directory / "run", "drain", "web", first.address, "--wait"],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert waiting.stderr is not None
+    assert waiting.stderr.readline() == "3 connections left\n"
+    agent.ctl("undrain", "web", first.address)
+    _, errors = waiting.communicate(timeout=PATIENCE_S)
+    assert (waiting.returncode, errors) == (
+        1,
+        f"hawatch ctl: web {first.name} is no longer drained: the wait is over\n",
+    )
 
 
 def test_reload_is_all_or_nothing(agent: Agent) -> None:

@@ -2,7 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from hawatch.agent.core_admin import OUTCOME, Verb, apply_changes, decide_admin, find_servers
+from hawatch.agent.core_admin import (
+    OUTCOME,
+    Verb,
+    apply_changes,
+    decide_admin,
+    drain_ended,
+    find_servers,
+    follow_renames,
+)
 from hawatch.agent.state import AdminState
 from hawatch.errors import RefusedError
 from hawatch.model import (
@@ -20,10 +28,11 @@ from hawatch.model import (
 )
 
 
-def service(name: str, *servers: DestinationKey) -> ServicePlan:
-    virtual = VirtualService(ServiceKey(Family.IPV4, "tcp", "192.0.2.110", 80))
+def service(name: str, *servers: DestinationKey, port: int = 80, sorry: DestinationKey | None = None) -> ServicePlan:
+    virtual = VirtualService(ServiceKey(Family.IPV4, "tcp", "192.0.2.110", port))
     plans = tuple(ServerPlan(Destination(key), ()) for key in servers)
-    return ServicePlan(name, "web", virtual, plans, None, OnFail.REMOVE, OnAllDown.EMPTY)
+    stand_in = ServerPlan(Destination(sorry), ()) if sorry else None
+    return ServicePlan(name, "web", virtual, plans, stand_in, OnFail.REMOVE, OnAllDown.EMPTY)
 
 
 ONE, TWO, SIX = DestinationKey("192.0.2.1", 80), DestinationKey("192.0.2.1", 81), DestinationKey("2001:db8::1", 80)
@@ -85,3 +94,46 @@ def test_draining_several_leaves_a_disabled_one_alone() -> None:
     changes, events = decide_admin(Verb.DRAIN, find_servers(PLAN, "http", "all"), state)
     assert [(change.server, change.admin) for change in changes] == [(TWO, Admin.DRAINED)]
     assert [(event.name, event.server) for event in events] == [("server_drained", str(TWO))]
+
+
+def test_a_sorry_server_is_meant_only_where_it_is_named() -> None:
+    plan = Plan((service("http", ONE, sorry=SIX),), {})
+    assert [key for _, key in find_servers(plan, "http", "all")] == [ONE]
+    assert [key for _, key in find_servers(plan, "all", "2001:db8::1")] == [SIX]
+    with pytest.raises(RefusedError, match=r"known servers: 192.0.2.1:80, \[2001:db8::1\]:80"):
+        find_servers(plan, "http", "x")
+
+
+def test_what_was_said_follows_a_service_that_gets_another_name() -> None:
+    state = AdminState()
+    for name, word in (("web", Admin.DRAINED), ("mail", Admin.DISABLED), ("gone", Admin.DRAINED)):
+        state.set(name, str(ONE), word)
+    old = Plan((service("web", ONE), service("mail", ONE, port=25)), {})
+    assert follow_renames(state, old, old) == (state, [])
+    moved, told = follow_renames(state, old, Plan((service("www", ONE), service("mail", ONE, port=26)), {}))
+    assert moved.entries() == {
+        ("www", str(ONE)): Admin.DRAINED,
+        ("mail", str(ONE)): Admin.DISABLED,
+        ("gone", str(ONE)): Admin.DRAINED,
+    }
+    assert told == ["service www: 192.0.2.1:80 stays drained, as it was when it was called web"]
+    swapped, told = follow_renames(state, old, Plan((service("mail", ONE), service("web", ONE, port=25)), {}))
+    assert (swapped.of("mail", str(ONE)), swapped.of("web", str(ONE))) == (Admin.DRAINED, Admin.DISABLED)
+    assert len(told) == 2
+
+
+def test_why_a_drain_is_waited_for_no_more() -> None:
+    state = AdminState()
+    for name in ("web", "www"):
+        state.set(name, str(ONE), Admin.DRAINED)
+    waited = [(service("web", ONE), ONE)]
+    assert drain_ended(waited, Plan((service("web", TWO, ONE),), {}), state) == ""
+    assert drain_ended(waited, Plan((service("www", ONE),), {}), state) == ""
+    gone = "web 192.0.2.1:80 is in the configuration no more"
+    for plan in (service("web", TWO), service("web", ONE, port=81)):
+        assert drain_ended(waited, Plan((plan,), {}), state) == gone
+    assert (
+        drain_ended(waited, Plan((service("web", ONE),), {}), AdminState()) == "web 192.0.2.1:80 is no longer drained"
+    )
+    with_sorry = service("web", TWO, sorry=ONE)
+    assert drain_ended([(with_sorry, ONE)], Plan((with_sorry,), {}), state) == ""

@@ -127,17 +127,28 @@ async def test_a_prober_that_dies_with_its_assignment_unread_does_not_end_the_co
     await again.stream.aclose()
 
 
-async def test_summaries_keep_the_last_latency_and_tell_of_weights(nursery: trio.Nursery) -> None:
+async def test_weights_come_with_the_verdicts_and_stay_until_others_come(nursery: trio.Nursery) -> None:
+    site = Site(check("a"), check("b"))
+    prober = connect(site, nursery)
+    await prober.say(Verdicts([Verdict("a", UP)], complete=True, weights={"a": 5, "x": 1}))
+    assert site.workers.weights == {"a": 5}
+    assert site.changed == ["a", "a"]
+    await prober.say(Verdicts([], weights={"b": 0}))
+    await prober.say(Verdicts([Verdict("a", UP)], complete=True))
+    assert site.workers.weights == {"a": 5, "b": 0}
+    await prober.say(Verdicts([], weights={"a": -1, "b": -1}))
+    assert site.workers.weights == {}
+    assert site.changed == ["a", "a", "b", "a", "b"]
+    await prober.stream.aclose()
+
+
+async def test_summaries_keep_the_last_latency(nursery: trio.Nursery) -> None:
     site = Site(check("a"))
     prober = connect(site, nursery)
-    await prober.say(Summary([CheckSummary("a", 2, 0, 800, "", 5), CheckSummary("x", 1, 0, 1, "")], 1.5, 3, 2))
-    await prober.say(Summary([CheckSummary("a", 2, 2, -1, "refused", 5)], 0.5, 4, 1))
-    assert site.workers.summaries["a"] == CheckSummary("a", 2, 2, 800, "refused", 5)
-    assert site.workers.weights == {"a": 5}
-    assert site.changed == ["a"]
+    await prober.say(Summary([CheckSummary("a", 2, 0, 800, ""), CheckSummary("x", 1, 0, 1, "")], 1.5, 3, 2))
+    await prober.say(Summary([CheckSummary("a", 2, 2, -1, "refused")], 0.5, 4, 1))
+    assert site.workers.summaries["a"] == CheckSummary("a", 2, 2, 800, "refused")
     await prober.say(Summary([CheckSummary("a", 1, 0, 700, "")], 0.5, 0, 1))
-    assert site.workers.weights == {}
-    assert site.changed == ["a", "a"]
     worker = site.workers.by_name["prober"]
     assert (list(worker.late_ms), worker.discarded, worker.in_flight) == ([1.5, 0.5, 0.5], 7, 1)
     await prober.stream.aclose()

@@ -15,7 +15,7 @@ from hawatch.agent.messages import AreYouThere, Assign, IAmHere, Link, Summary, 
 from hawatch.agent.prober import COUNTS_PER_PART, PARTS_MAX, PAUSE_NS, Prober, _obey
 from hawatch.agent.runner import boottime_ns
 from hawatch.model import NS_PER_MS, NS_PER_S, Check, CheckState, Verdict
-from hawatch.plugin import down, up
+from hawatch.plugin import Result, down, up
 
 
 def check(port: int, name: str = "a", interval_ms: int = 100, **changes: object) -> Check:
@@ -75,6 +75,17 @@ async def test_a_summary_is_told_once(prober):
     (row,) = prober.summary().checks
     assert (row.runs, row.failures, row.latency_us, row.last_reason) == (2, 1, 2999, "refused")
     assert prober.summary().checks == []
+
+
+async def test_a_weight_lasts_until_a_good_run_asks_for_another(prober):
+    prober.assign([check(1)], [Verdict("a", CheckState.UP)])
+    slot = started(prober)
+    told = []
+    for result in (up(), Result(ok=True, weight=0), down("refused"), Result(ok=True, weight=0), up()):
+        prober.take(slot, result, 1000, 2000)
+        told.append((dict(prober._weights), prober.weights()))
+        prober._tell_changes()
+    assert told == [({"a": -1}, {}), ({"a": 0}, {"a": 0}), ({}, {"a": 0}), ({}, {"a": 0}), ({"a": -1}, {})]
 
 
 async def hear(end: socket.socket, splitter: FrameSplitter, kind: type) -> object:

@@ -240,6 +240,24 @@ def test_a_weight_that_a_probe_asks_for():
     assert weights(decision) == {ONE: 3, TWO: 10, THREE: 10}
 
 
+def test_servers_of_weight_0_serve_nobody():
+    zero = {f"check {ONE}": 0, f"check {TWO}": 0}
+    decision = run(with_sorry(), verdicts=verdicts(UP, UP, DOWN, sorry=UP), weights=zero)
+    assert weights(decision) == {ONE: 0, TWO: 0, SORRY: 1}
+    assert decision.services[0].reason.startswith(f"no server serves ({ONE} is up, but has weight 0, ")
+    before = run(service(), verdicts=verdicts(UP, UP, UP), weights=zero)
+    assert before.services[0].reason == "1 of 3 servers serve"
+    after = run(service(), before.memory, verdicts=verdicts(UP, UP, DOWN), weights=zero)
+    assert weights(after) == {ONE: 0, TWO: 0, THREE: 10}, "one that is up knows what it wants; the last one may be"
+
+
+def test_a_server_configured_with_weight_0_never_gets_another():
+    servers = tuple(ServerPlan(Destination(key, weight=0), (f"check {key}",)) for key in (ONE, TWO))
+    decision = run(service(servers=servers, on_all_down=OnAllDown.KEEP_ALL), verdicts=verdicts(UP, DOWN))
+    assert weights(decision) == {ONE: 0}
+    assert "service_down" in names(decision)
+
+
 def test_the_standby_of_an_owner_only_group_wants_nothing():
     plan = service(group="web")
     decision = run(plan, verdicts=verdicts(UP, UP, UP), inactive_groups=frozenset({"web"}))

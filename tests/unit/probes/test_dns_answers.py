@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import struct
+
 import dns.flags
 import dns.message
 import dns.rcode
@@ -133,9 +135,35 @@ def test_strays() -> None:
     assert asked.stray(bytes([wire[0] ^ 1]) + wire[1:]) == "answers with a wrong id"
     assert asked.stray(asked.wire) == "questions"
     assert asked.stray(b"junk") == "malformed messages"
+    assert asked.stray(wire[:4] + b"\xff\xff" + wire[6:]) == "answers to several questions"
     other = ask(name="example.net", record="A")
     other.query.id = asked.query.id
     assert asked.stray(answer(other)) == "answers to another question"
+
+
+def bomb(asked: Asked, records: int) -> bytes:
+    """Return an answer whose every name is a pointer to one of a hundred labels: 64 KiB that took half a minute."""
+    wire = asked.wire[:2] + b"\x84\0" + struct.pack("!HHHH", 1, 0, 1, records) + asked.wire[12:]
+    pointer = struct.pack("!H", 0xC000 | len(wire))
+    wire += b"\1a" * 110 + b"\0" + struct.pack("!HHIH", 65280, 1, 0, 0)
+    return wire + (pointer + struct.pack("!HHIH", 15, 1, 0, 4) + b"\0\0" + pointer) * records
+
+
+def test_an_answer_of_too_many_records_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = ask(name="example.org")
+    assert judge(asked, bomb(asked, 127)).reason == "no records for example.org SOA (NOERROR, but an empty answer)"
+    monkeypatch.setattr(dns.message._WireReader, "_get_section", lambda *_: pytest.fail("records were read"))
+    reason = "answer to example.org SOA has 4001 records, at most 128 are read"
+    assert judge(asked, bomb(asked, 4000)).reason == reason
+
+
+def test_an_answer_that_is_malformed_ends_the_wait() -> None:
+    asked = ask(name="example.org", record="A")
+    wire = answer(asked, A1)
+    loop = wire[:-16] + struct.pack("!H", 0xC000 | len(wire) - 16) + wire[-14:]
+    for broken in (wire[:-3], loop, wire[:7] + b"\xff" + wire[8:]):
+        assert judge(asked, broken).reason.startswith(("answer to example.org A is malformed: ", "answer to example"))
+        assert not judge(asked, broken).ok
 
 
 @given(st.binary(max_size=600))

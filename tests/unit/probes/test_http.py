@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from hawatch.plugin import Result, Target
-from hawatch.probes.http import HEAD_LIMIT, HttpOptions, HttpProbe
+from hawatch.probes.http import FRAMING_LIMIT, HEAD_LIMIT, HttpOptions, HttpProbe
 from tests.unit.probes.talk import play
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n"
+CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+TITLES = b"HTTP/1.1 200 OK\r\n\r\n" + b"<title>" * 149_796
 INTERIM = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
 
 
@@ -81,6 +83,17 @@ def test_anything_gets_a_verdict(first: bytes, second: bytes) -> None:
         (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello", {}, "not an HTTP answer"),
         (b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * HEAD_LIMIT, {}, f"HTTP headers of more than {HEAD_LIMIT} bytes"),
         (INTERIM * 2000, {}, f"HTTP headers of more than {HEAD_LIMIT} bytes"),
+        (TITLES, {"body_regex": "<title>.*ok</title>"}, 'looking for "<title>.*ok</title>" in 1048572 bytes took more'),
+        (
+            CHUNKS + b"1;" + b"e" * (FRAMING_LIMIT + HEAD_LIMIT),
+            {},
+            f"more than {FRAMING_LIMIT} bytes of the HTTP answer are neither",
+        ),
+        (CHUNKS + b"0\r\n" + b"A: b\r\n" * FRAMING_LIMIT, {}, f"more than {FRAMING_LIMIT} bytes of the HTTP answer"),
+        (CHUNKS + b"ffffffffffffffff1\r\n", {}, "not an HTTP answer"),
+        (CHUNKS + b"7fffffffffffffff\r\nabc", {}, "connection closed after 3 bytes of the HTTP body, before its end"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n", {}, "not an HTTP answer"),
+        (OK.replace(b"hello", b"\x1b[2J\0"), {"body": "x"}, 'body without "x": "[2J"'),
     ],
 )
 def test_what_is_not_as_wanted(answer: bytes, options: dict[str, object], reason: str) -> None:
