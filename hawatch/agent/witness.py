@@ -17,9 +17,10 @@ import trio
 from hawatch.agent.lease_site import membership_of, next_boot, read_keys
 from hawatch.agent.node_loop import NodeLoop
 from hawatch.agent.output import never_wait_for_output, open_standard_descriptors
+from hawatch.agent.places import Places
 from hawatch.agent.process import notify_service_manager
 from hawatch.agent.runtime import lock_runtime, lock_state
-from hawatch.agent.settings import Places, Settings, load_settings, now_ns, wall_ns
+from hawatch.agent.settings import Settings, load_settings, now_ns, wall_ns
 from hawatch.cluster.node import Node
 from hawatch.errors import ConfigError, UsageError
 from hawatch.model import Event

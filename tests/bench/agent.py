@@ -14,7 +14,8 @@ from hawatch.actions.ipvs import Failure, Reading
 from hawatch.actions.ipvs_codec import Counts
 from hawatch.agent.kernel import LINUX, KernelSource, Table
 from hawatch.agent.main import keep
-from hawatch.agent.settings import Places, load_settings
+from hawatch.agent.places import Places
+from hawatch.agent.settings import load_settings
 from hawatch.health.table import Change, apply_to
 from hawatch.model import DestinationKey, IpvsTimeouts, ServiceKey
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from hawatch.agent.ownership import SingleOwnership
-from hawatch.agent.settings import Places, Settings
+from hawatch.agent.places import Places
+from hawatch.agent.settings import Settings
 from hawatch.config.load import load_text
 from hawatch.errors import RefusedError
 from hawatch.model import Plan
