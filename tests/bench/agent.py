@@ -18,6 +18,7 @@ from hawatch.agent.places import Places
 from hawatch.agent.settings import load_settings
 from hawatch.health.table import Change, apply_to
 from hawatch.model import DestinationKey, IpvsTimeouts, ServiceKey
+from tests.bench.passes import watch_passes
 
 
 class MemoryKernel:
@@ -47,6 +48,7 @@ class MemoryKernel:
 def main() -> int:
     """Run it until SIGTERM."""
     config, directory = Path(sys.argv[1]), Path(sys.argv[2])
+    watch_passes(directory)
     places = Places(config, directory / "run", directory / "state")
     memory = MemoryKernel()
     stubbed = KernelSource(open=lambda: memory, check=lambda _plan: None)
