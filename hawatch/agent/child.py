@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from hawatch.agent.priority import PROBER_NICE, run_before_others
 from hawatch.agent.process import (
     Capability,
     die_with_parent,
@@ -41,6 +42,8 @@ class ChildKind:
     capabilities: frozenset[Capability]
     runs_programs: bool = False
     """Its capabilities pass on to programs that it runs."""
+    nice: int = 0
+    """Its priority among ordinary processes; negative ones come first."""
 
 
 CONSOLE_KIND = ChildKind(CONSOLE, frozenset())
@@ -51,7 +54,7 @@ def wanted_children(plan: Plan) -> dict[str, ChildKind]:
     kinds = [ChildKind(CORE, CORE_CAPABILITIES)]
     types = {check.type for check in plan.checks.values() if not check.plugin}
     raw = frozenset((Capability.NET_RAW,)) if types & RAW_PROBES else frozenset[Capability]()
-    kinds.append(ChildKind(PROBER, raw, runs_programs="exec" in types))
+    kinds.append(ChildKind(PROBER, raw, runs_programs="exec" in types, nice=PROBER_NICE))
     if any(check.plugin for check in plan.checks.values()):
         kinds.append(ChildKind(PLUGINS, frozenset()))
     return {kind.name: kind for kind in kinds}
@@ -84,6 +87,8 @@ def _live(kind: ChildKind, main: Callable[[], None], close: Iterable[socket.sock
         for other in close:
             other.close()
         set_process_name(f"hawatch:{kind.name}")
+        if kind.nice and (problem := run_before_others(kind.nice)):
+            print(f"hawatch {kind.name}: {problem}", file=sys.stderr, flush=True)
         keep_capabilities(kind.capabilities, for_programs=kind.runs_programs)
         if kind.name != CORE:
             os.environ.pop("NOTIFY_SOCKET", None)

@@ -8,16 +8,19 @@ import socket
 from collections.abc import Callable, Iterable
 
 from hawatch.agent.core import Legacy, run_core
+from hawatch.agent.head_start import remember
 from hawatch.agent.keeper import Keeper, Mains
 from hawatch.agent.kernel import LINUX, KernelSource
 from hawatch.agent.limits import raise_file_limit
 from hawatch.agent.memento import make_memento
 from hawatch.agent.output import never_wait_for_output, open_standard_descriptors
 from hawatch.agent.ownership import Emit, Ownership, SingleOwnership, Vips, has_vips
+from hawatch.agent.places import Places
 from hawatch.agent.prober import prober_main
 from hawatch.agent.process import Capability, permitted_capabilities
 from hawatch.agent.runtime import lock_runtime, lock_state, open_ctl_socket
-from hawatch.agent.settings import Places, Settings, load_settings, wall_ns
+from hawatch.agent.settings import Settings, make_settings, wall_ns
+from hawatch.config.load import read_content
 from hawatch.errors import KernelError, UsageError
 from hawatch.registry import probe_class
 
@@ -34,7 +37,8 @@ def run_agent(places: Places, node_wanted: str) -> int:
     for a directory, a lock or a socket that is not to be had. Nothing was touched then.
     """
     open_standard_descriptors()
-    settings = load_settings(places, node_wanted)
+    content = read_content(places.config_file)
+    settings = make_settings(content, places, node_wanted)
     if any(witness.name == settings.node for witness in settings.config.witness):
         raise UsageError(f"{settings.node} is a witness: run `hawatch witness`")
     if settings.config.leased:
@@ -44,7 +48,7 @@ def run_agent(places: Places, node_wanted: str) -> int:
         if settings.config.group:
             check_permissions()
     LINUX.check(settings.plan)
-    return keep(settings, LINUX)
+    return keep(settings, LINUX, content)
 
 
 def own(settings: Settings, paused: bool, remember: Callable[[bool], None]) -> Ownership:  # noqa: FBT001 - a callback
@@ -90,14 +94,18 @@ def check_permissions() -> None:
         raise KernelError(f"VIPs need {names}: run as root, or as systemd's unit does")
 
 
-def keep(settings: Settings, kernels: KernelSource) -> int:
-    """Keep core and probers running by these settings; the core gets its kernel from `kernels`."""
+def keep(settings: Settings, kernels: KernelSource, content: bytes = b"") -> int:
+    """Keep core and probers running by these settings; the core gets its kernel from `kernels`.
+
+    `content` is that of the configuration file, for the next start's head start; without it there will be none.
+    """
     places = settings.places
     never_wait_for_output()
     raise_file_limit(settings.plan)
     locks = [lock_runtime(places)]
     try:
         locks.append(lock_state(places))
+        remember(settings, content)
         for check in settings.plan.checks.values():
             probe_class(check.type)  # imported before the fork
 

@@ -67,8 +67,6 @@ QUEUE_LIMIT = 64
 COUNTS_PER_PART = 200
 """Checks whose counts are told at once, unless there are very many."""
 PARTS_MAX = QUEUE_LIMIT // 4
-LATE_NS = 100 * NS_PER_MS
-"""A start as late as that is counted as late."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -83,10 +81,8 @@ class Prober:
         self.schedule = Schedule(salt, Random())
         self.lane = StreamLane(self.take)
         self.pings = PingLane(self.take)
-        self.lateness_ns_max = 0
         self.discarded = 0
         self.all_discarded = 0
-        self.all_late = 0
         self.tasks = 0
         self._families: dict[str, dict[str, Watched]] = {}
         self._changed: dict[str, Verdict] = {}
@@ -120,7 +116,7 @@ class Prober:
         self._families = {}
         for watched in kept.values():
             self._families.setdefault(watched.family, {})[watched.check.address] = watched
-        self.schedule.assign((one.check for one in kept.values()), now_ns)
+        self.schedule.assign((one.check for one in kept.values()), boottime_ns())  # all that took its time
         gc.freeze()
         self._wake.set()
 
@@ -139,11 +135,8 @@ class Prober:
         while True:
             await self._sleep()
             due = self.schedule.take_due(boottime_ns())
-            if due:
-                self.lateness_ns_max = max(self.lateness_ns_max, max(slot.late_ns for slot in due))
-                self.all_late += sum(slot.late_ns >= LATE_NS for slot in due)
-                if self._start(due, nursery):
-                    self._clock.poll(ANSWER_WAIT_MS)
+            if due and self._start(due, nursery):
+                self._clock.poll(ANSWER_WAIT_MS)
             moved = self.lane.poll() | self.pings.poll() | bool(due)
             now_ns = boottime_ns()
             self.lane.expire(now_ns)
@@ -175,7 +168,7 @@ class Prober:
         for slot in due:
             watched = self.watched.get(slot.check.id)
             if watched is None:
-                slot.running = False
+                self.schedule.finish(slot)
             elif watched.echo is not None:
                 self.pings.start(slot, watched.echo)
             elif watched.fast and len(fast) < room:
@@ -184,7 +177,7 @@ class Prober:
                 self.tasks += 1
                 nursery.start_soon(self._run_task, slot, watched)
             else:
-                slot.running = False
+                self.schedule.finish(slot)
                 self.schedule.skipped += 1
         if fast:
             self.lane.start(fast)
@@ -207,7 +200,7 @@ class Prober:
 
     def take(self, slot: Slot, result: Result, started_ns: int, finished_ns: int) -> None:
         """Judge one result."""
-        slot.running = False
+        self.schedule.finish(slot)
         watched = self.watched.get(slot.check.id)
         if watched is None:
             return
@@ -274,9 +267,9 @@ class Prober:
         for one in self.watched.values():
             one.runs = one.failures = 0
         message = Summary(
-            rows, self.lateness_ns_max / NS_PER_MS, self.discarded, self.tasks + len(self.lane) + len(self.pings)
+            rows, self.schedule.late_ns_max / NS_PER_MS, self.discarded, self.tasks + len(self.lane) + len(self.pings)
         )
-        self.lateness_ns_max = self.discarded = 0
+        self.schedule.late_ns_max = self.discarded = 0
         return message
 
     async def summarize(self) -> None:
@@ -325,7 +318,7 @@ class Prober:
         for begin in range(0, max(1, len(watched)), size):
             part = ProbeCounts(
                 [one.counts() for one in watched[begin : begin + size]],
-                self.all_late,
+                self.schedule.late,
                 self.schedule.skipped,
                 self.all_discarded,
             )

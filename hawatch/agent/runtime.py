@@ -8,7 +8,7 @@ import os
 import socket
 from pathlib import Path
 
-from hawatch.agent.settings import Places
+from hawatch.agent.places import Places
 from hawatch.errors import LocalError
 
 CTL_BACKLOG = 64

@@ -7,9 +7,9 @@ import pickle
 import socket
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hawatch.agent.places import Places
 from hawatch.model import Plan
 
 if TYPE_CHECKING:  # a witness is to be small: it has what reads a configuration work apart
@@ -17,50 +17,6 @@ if TYPE_CHECKING:  # a witness is to be small: it has what reads a configuration
 
 PICKLE_LIMIT = 256 << 20
 """Bytes of pickled settings that the keeper takes from the core."""
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where one agent finds and puts its files."""
-
-    config_file: Path
-    runtime_dir: Path
-    state_dir: Path
-
-    @property
-    def pid_file(self) -> Path:
-        """Locked by the keeper for as long as it lives."""
-        return self.runtime_dir / "hawatch.pid"
-
-    @property
-    def ctl_socket(self) -> Path:
-        """Where `hawatch ctl` connects."""
-        return self.runtime_dir / "ctl.sock"
-
-    @property
-    def admin_file(self) -> Path:
-        """What the administrator drained, disabled or gave away."""
-        return self.state_dir / "admin.json"
-
-    @property
-    def boot_file(self) -> Path:
-        """The number of the last start of a node that shares its groups."""
-        return self.state_dir / "boot"
-
-    @property
-    def events_file(self) -> Path:
-        """Events, one JSON object a line."""
-        return self.state_dir / "events.jsonl"
-
-    @property
-    def console_socket(self) -> Path:
-        """Where `hawatch ctl` asks the journal."""
-        return self.runtime_dir / "console.sock"
-
-    @property
-    def journal_file(self) -> Path:
-        """The journal, with what the alerts remember and what waits to be sent."""
-        return self.state_dir / "console.db"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +40,19 @@ def load_settings(places: Places, node_wanted: str) -> Settings:
 
     A witness looks at the key file only: it sends no alerts and shows no page.
     """
+    from hawatch.config.load import read_content
+
+    return make_settings(read_content(places.config_file), places, node_wanted)
+
+
+def make_settings(data: bytes, places: Places, node_wanted: str) -> Settings:
+    """Return the settings of a file's content, as `load_settings` does."""
     from hawatch.config.files import check_files
-    from hawatch.config.load import parse, read_bytes, read_content, report
+    from hawatch.config.load import parse, read_bytes, report
     from hawatch.config.machine import clock_finding, clock_source
     from hawatch.config.plan import find_node, make_plan
 
     name = str(places.config_file)
-    data = read_content(places.config_file)
     loaded = read_bytes(data, name)
     config = loaded.config
     document = parse(data, name)

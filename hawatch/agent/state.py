@@ -69,24 +69,28 @@ def load_admin(path: Path) -> tuple[AdminState, str]:
     A file that cannot be understood is kept as `.broken`, and the state is empty.
     """
     try:
-        with open(path, "rb") as file:
-            data = file.read(SIZE_LIMIT + 1)
+        return read_admin(path), ""
     except FileNotFoundError:
         return AdminState(), ""
     except OSError as error:
         return AdminState(), f"{path} cannot be read ({error.strerror}): nothing counts as drained or disabled"
-    try:
-        if len(data) > SIZE_LIMIT:
-            raise msgspec.DecodeError(f"longer than {SIZE_LIMIT} bytes")
-        decoded = msgspec.json.decode(data, type=AdminFile)
-        if decoded.version != VERSION:
-            raise msgspec.DecodeError(f"version {decoded.version}, wanted {VERSION}")
     except UNDECODABLE as error:
         aside = path.with_name(path.name + ".broken")
         with contextlib.suppress(OSError):
             path.replace(aside)
         return AdminState(), f"{path} is broken ({error}): nothing counts as drained or disabled; it is kept as {aside}"
-    return AdminState(decoded), ""
+
+
+def read_admin(path: Path) -> AdminState:
+    """Return the state in the file. Raises OSError, or one of `UNDECODABLE`; leaves the file as it is."""
+    with open(path, "rb") as file:
+        data = file.read(SIZE_LIMIT + 1)
+    if len(data) > SIZE_LIMIT:
+        raise msgspec.DecodeError(f"longer than {SIZE_LIMIT} bytes")
+    decoded = msgspec.json.decode(data, type=AdminFile)
+    if decoded.version != VERSION:
+        raise msgspec.DecodeError(f"version {decoded.version}, wanted {VERSION}")
+    return AdminState(decoded)
 
 
 def save_admin(path: Path, file: AdminFile) -> None:

@@ -20,9 +20,10 @@ from hawatch.agent.apart import Apart, do_apart
 from hawatch.agent.lease_site import RUN_FILE, membership_of, next_boot, read_keys, read_run, write_run
 from hawatch.agent.node_loop import NodeLoop
 from hawatch.agent.output import never_wait_for_output, open_standard_descriptors
+from hawatch.agent.places import Places
 from hawatch.agent.process import notify_service_manager
 from hawatch.agent.runtime import lock_runtime, lock_state
-from hawatch.agent.settings import Places, load_settings, now_ns, wall_ns
+from hawatch.agent.settings import load_settings, now_ns, wall_ns
 from hawatch.cluster.keys import KeyRing
 from hawatch.cluster.membership import FormerRun, Membership
 from hawatch.cluster.node import Node

@@ -17,7 +17,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the witness until it is told to stop."""
     if not __debug__:
         raise LocalError("python -O takes away the checks that keep the agent safe; run it without")
-    from hawatch.agent.settings import Places
+    from hawatch.agent.places import Places
     from hawatch.agent.witness import run_witness
 
     places = Places(arguments.config.absolute(), arguments.runtime_dir.absolute(), arguments.state_dir.absolute())

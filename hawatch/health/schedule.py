@@ -6,8 +6,13 @@ run is shifted by a little jitter around its grid point, never added up, so that
 `fall` intervals. The first runs of all lie within one second, or one interval if that is shorter.
 
 A run that starts late does not make the next ones late, and runs that were missed are not made up for. A check whose
-run is not finished when the next is due skips that one. Starts are gathered into ticks, so that a thousand checks a
-second cost fifty wake-ups; a heap holds the ticks at which something is due, and each tick its checks.
+run is not finished when the next is due skips that one, whatever has become of its place in the schedule since. Starts
+are gathered into ticks, so that a thousand checks a second cost fifty wake-ups; a heap holds the ticks at which
+something is due, and each tick its checks.
+
+After a pause of this process everything is due at once. What is later than `LATE_NS` is then put off: to its next grid
+point, or to its place within one second, as at the very start, if that is further away. So the servers see no burst. A
+check is put off once and runs the next time however late that is: a process that is late all the time starves none.
 """
 
 from __future__ import annotations
@@ -22,6 +27,8 @@ from hawatch.model import NS_PER_MS, NS_PER_S, Check
 TICK_NS = 20 * NS_PER_MS
 """Starts due within one tick are made together."""
 FIRST_RUN_NS_MAX = NS_PER_S
+LATE_NS = 100 * NS_PER_MS
+"""A start later than this is put off, once."""
 JITTER_SHARE_MAX = 0.05
 JITTER_NS_MAX = 20 * NS_PER_MS
 
@@ -29,7 +36,7 @@ JITTER_NS_MAX = 20 * NS_PER_MS
 class Slot:
     """One check's place in the schedule."""
 
-    __slots__ = ("check", "due_ns", "grid_ns", "interval_ns", "jitter_ns", "late_ns", "running", "valid")
+    __slots__ = ("check", "due_ns", "grid_ns", "interval_ns", "jitter_ns", "put_off", "valid")
 
     def __init__(self, check: Check, grid_ns: int, due_ns: int) -> None:
         self.check = check
@@ -38,9 +45,8 @@ class Slot:
         self.grid_ns = grid_ns
         """A point of its grid, not after the next run's."""
         self.due_ns = due_ns
-        self.late_ns = 0
-        """By how much its last start was late."""
-        self.running = False
+        self.put_off = False
+        """Its last run was put off: the next one is not."""
         self.valid = True
 
 
@@ -51,9 +57,16 @@ class Schedule:
         self._salt = salt.encode()
         self._random = random
         self._slots: dict[str, Slot] = {}
+        self._under_way: set[str] = set()
+        """Checks that run now, some perhaps not of the schedule any more. A run is the check's and not its slot's: it
+        may outlive that, and nothing runs twice at once."""
         self._ticks: list[int] = []
         """The numbers of the ticks that have slots, a heap."""
         self._by_tick: dict[int, list[Slot]] = {}
+        self.late_ns_max = 0
+        """The latest of all starts, those put off included; whoever shows it may set it back."""
+        self.late = 0
+        """Starts that were later than `LATE_NS`, or put off for that."""
         self.skipped = 0
         """Runs left out because the one before had not finished, or because this process was late."""
 
@@ -77,7 +90,6 @@ class Schedule:
             if old is not None:
                 old.valid = False
             self._slots[check_id] = self._add(check, now_ns)
-            self._slots[check_id].running = old is not None and old.running
 
     def next_due_ns(self) -> int | None:
         """Return the tick at which something is due next, None when nothing ever is."""
@@ -88,21 +100,36 @@ class Schedule:
         return None
 
     def take_due(self, now_ns: int) -> list[Slot]:
-        """Return the checks to start now, and mark them as running: those that were due at the last tick."""
-        due = []
+        """Return the checks to start now, those that were due at the last tick; tell `finish` of the end of each."""
+        due: list[Slot] = []
         tick = now_ns // TICK_NS
         while self._ticks and self._ticks[0] <= tick:
             for slot in self._by_tick.pop(heapq.heappop(self._ticks)):
-                if not slot.valid:
-                    continue
-                if slot.running:
-                    self.skipped += 1
-                else:
-                    slot.running = True
-                    slot.late_ns = now_ns - slot.due_ns
-                    due.append(slot)
-                self._push_next(slot, now_ns)
+                if slot.valid:
+                    self._take(slot, now_ns, due)
         return due
+
+    def finish(self, slot: Slot) -> None:
+        """Take in that the run of a slot that was due is over, or was not made after all."""
+        self._under_way.discard(slot.check.id)
+
+    def _take(self, slot: Slot, now_ns: int, due: list[Slot]) -> None:
+        check_id = slot.check.id
+        if check_id in self._under_way:
+            self.skipped += 1
+            self._push_next(slot, now_ns)
+            return
+        late_ns = now_ns - slot.due_ns
+        if late_ns > self.late_ns_max:
+            self.late_ns_max = late_ns
+        self.late += late_ns > LATE_NS
+        if late_ns > LATE_NS and not slot.put_off:
+            self._put_off(slot, now_ns)
+            return
+        slot.put_off = False
+        self._under_way.add(check_id)
+        due.append(slot)
+        self._push_next(slot, now_ns)
 
     def _add(self, check: Check, now_ns: int) -> Slot:
         share = int.from_bytes(blake2b(check.id.encode(), digest_size=8, key=self._salt[:64]).digest(), "big") / 2**64
@@ -121,6 +148,16 @@ class Schedule:
         self.skipped += max(0, missed)
         slot.grid_ns += steps * slot.interval_ns
         slot.due_ns = slot.grid_ns + int(self._random.random() * slot.jitter_ns)
+        self._push(slot)
+
+    def _put_off(self, slot: Slot, now_ns: int) -> None:
+        """Put a check that is late to its next grid point, or where it would be at a start if that is too far away."""
+        slot.put_off = True
+        self.skipped += 1 + (now_ns - slot.due_ns) // slot.interval_ns
+        slot.grid_ns += (now_ns - slot.grid_ns) // slot.interval_ns * slot.interval_ns
+        slot.due_ns = slot.grid_ns + slot.interval_ns
+        if slot.due_ns - now_ns > FIRST_RUN_NS_MAX:
+            slot.due_ns = now_ns + slot.grid_ns % slot.interval_ns * FIRST_RUN_NS_MAX // slot.interval_ns
         self._push(slot)
 
     def _push(self, slot: Slot) -> None:

@@ -14,9 +14,11 @@ from hawatch.actions.ipvs import Failure, Reading
 from hawatch.actions.ipvs_codec import Counts
 from hawatch.agent.kernel import LINUX, KernelSource, Table
 from hawatch.agent.main import keep
-from hawatch.agent.settings import Places, load_settings
+from hawatch.agent.places import Places
+from hawatch.agent.settings import load_settings
 from hawatch.health.table import Change, apply_to
 from hawatch.model import DestinationKey, IpvsTimeouts, ServiceKey
+from tests.bench.passes import watch_passes
 
 
 class MemoryKernel:
@@ -46,6 +48,7 @@ class MemoryKernel:
 def main() -> int:
     """Run it until SIGTERM."""
     config, directory = Path(sys.argv[1]), Path(sys.argv[2])
+    watch_passes(directory)
     places = Places(config, directory / "run", directory / "state")
     memory = MemoryKernel()
     stubbed = KernelSource(open=lambda: memory, check=lambda _plan: None)

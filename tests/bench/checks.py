@@ -18,14 +18,15 @@ import json
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from hawatch.control.client import Client
 from hawatch.control.protocol import Done, Status
-from tests.bench.cost import cpu_ns, pss_mb, tree
+from tests.bench.control import Control
+from tests.bench.cost import cpu_ns, cpu_parts, pss_mb, tree
+from tests.bench.passes import told
 from tests.bench.site import Farm, Site, bench_site
 
 START_LIMIT_S = 30
@@ -52,6 +53,10 @@ class Cost:
     cpu_us: float = 0
     pss: float = 0
     processes: int = 0
+    seconds: float = 0
+    """How long it was looked at."""
+    parts_s: dict[str, float] = field(default_factory=dict)
+    """CPU seconds by process."""
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -59,21 +64,12 @@ class Cost:
         """CPU of one check."""
         return self.cpu_us / max(1, self.checks)
 
-
-class Idler(threading.Thread):
-    """Sleeps as the core's lag meter does, and does nothing else: what this machine itself makes late."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.late_ms: list[float] = []
-
-    def run(self) -> None:
-        """Sleep and note for ever."""
-        due_ns = time.monotonic_ns()
-        while True:
-            due_ns += 100_000_000
-            time.sleep(max(0, due_ns - time.monotonic_ns()) / 1e9)
-            self.late_ms.append((time.monotonic_ns() - due_ns) / 1e6)
+    def shares(self) -> str:
+        """Return what each process has of that."""
+        shares = {
+            name.removeprefix("hawatch:"): 1e6 * spent / max(1, self.checks) for name, spent in self.parts_s.items()
+        }
+        return "us a check: " + ", ".join(f"{name} {share:.1f}" for name, share in shares.items())
 
 
 class Side:
@@ -82,17 +78,22 @@ class Side:
     def __init__(self, cost: Cost, process: subprocess.Popen[bytes], farm: Farm, kind: str) -> None:
         self.cost, self.process, self.farm, self.kind = cost, process, farm, kind
         self.pids = tree(process.pid)
+        self.parts_s: dict[str, float] = {}
 
     def begin(self) -> None:
         """Begin to count."""
         self.pids = tree(self.process.pid)
         self.cost.cpu_us -= cpu_ns(self.pids) / 1000
+        self.parts_s = cpu_parts(self.pids)
         self.cost.checks -= self.farm.served(self.kind)
+        self.cost.seconds -= time.monotonic()
 
     def end(self) -> None:
         """End to count. What counting itself adds to the servers' figures is one request."""
         self.cost.cpu_us += cpu_ns(self.pids) / 1000
+        self.cost.parts_s = {name: spent - self.parts_s.get(name, 0) for name, spent in cpu_parts(self.pids).items()}
         self.cost.checks += self.farm.served(self.kind)
+        self.cost.seconds += time.monotonic()
         self.cost.pss, self.cost.processes = pss_mb(self.pids), len(self.pids)
 
 
@@ -180,25 +181,38 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
-def our_notes(site: Site, idler: Idler) -> list[str]:
-    """Return what the agent tells of itself after the window: of the last minute or two, a start within it included."""
-    told = status(site)
-    servers = [server for service in told["services"] for server in service["servers"]]  # type: ignore[attr-defined]
+def our_notes(site: Site, control: dict[str, list[float]]) -> list[str]:
+    """Return what the agent tells of itself after the window: of the last minute or two, a start within it included.
+
+    What the machine makes late is told by loops that only sleep, what the agent makes late by its own longest passes.
+    """
+    state = status(site)
+    servers = [server for service in state["services"] for server in service["servers"]]  # type: ignore[attr-defined]
     latencies = [float(server["latency_ms"] or 0) for server in servers]
-    workers = {worker["name"]: worker for worker in told["workers"]}  # type: ignore[attr-defined]
-    lag = told["loop_lag_ms"]
+    workers = {worker["name"]: worker for worker in state["workers"]}  # type: ignore[attr-defined]
+    lag = state["loop_lag_ms"]
     events = [json.loads(line) for line in (site.directory / "state/events.jsonl").read_text().splitlines()]
     failures = sum(event["name"] in ("server_down", "worker_lost", "ipvs_refused") for event in events)
     shares = ", ".join(f"{name} {pss_mb([workers[name]['pid']]):.1f}" for name in workers)
     return [
         f"failures {failures}, up {sum(server['state'] == 'up' for server in servers)}; "
-        f"latest start {workers['prober']['late_ms_max']:.1f} ms; "
-        f"latency p50 {percentile(latencies, 0.5):.2f} ms, p99 {percentile(latencies, 0.99):.2f} ms",
-        f"core's loop lag p50 {lag['p50']} ms, p99.9 {lag['p99_9']} ms, max {lag['max']} ms; "  # type: ignore[index]
+        f"latency p50 {percentile(latencies, 0.5):.2f} ms, p99 {percentile(latencies, 0.99):.2f} ms; "
         f"PSS of {shares} MB, the keeper the rest",
-        f"a loop that only sleeps: p50 {percentile(idler.late_ms, 0.5):.2f} ms, "
-        f"p99.9 {percentile(idler.late_ms, 0.999):.2f} ms, max {max(idler.late_ms):.2f} ms",
+        f"latest start {workers['prober']['late_ms_max']:.1f} ms; {sleeper('normal', control)}",
+        f"    the prober's own doing: {told(site.directory, 'prober')}",
+        f"core's loop lag p50 {lag['p50']} ms, p99.9 {lag['p99_9']} ms, max {lag['max']} ms; "  # type: ignore[index]
+        f"{sleeper('real-time', control)}",
+        f"    the core's own doing: {told(site.directory, 'core')}",
     ]
+
+
+def sleeper(name: str, control: dict[str, list[float]]) -> str:
+    """Return how late a loop was that only sleeps."""
+    late = control[name]
+    return (
+        f"a {name} loop that only sleeps: p50 {percentile(late, 0.5):.2f} ms, "
+        f"p99.9 {percentile(late, 0.999):.2f} ms, max {max(late):.2f} ms"
+    )
 
 
 def their_notes(site: Site, kind: str) -> list[str]:
@@ -212,6 +226,8 @@ def their_notes(site: Site, kind: str) -> list[str]:
 def measure(kind: str, site: Site, seconds: float) -> tuple[Cost, Cost]:
     """Run both sides for a while."""
     name = "fping" if kind == "ping" else "keepalived"
+    control = Control()
+    control.start()
     processes = [start_hawatch(kind, site)]
     try:
         started_s = wait_all_up(site)
@@ -221,17 +237,16 @@ def measure(kind: str, site: Site, seconds: float) -> tuple[Cost, Cost]:
             Side(Cost("hawatch"), processes[0], site.ours, kind),
             Side(Cost(name), processes[1], site.theirs, kind),
         )
-        idler = Idler()
-        idler.start()
         for side in sides:
             side.begin()
         time.sleep(seconds)
         for side in sides:
             side.end()
         ours, theirs = sides[0].cost, sides[1].cost
-        ours.notes += [*our_notes(site, idler), f"start to all up and shown: {started_s:.1f} s"]
+        ours.notes += [*our_notes(site, control.end()), f"start to all up and shown: {started_s:.1f} s"]
         theirs.notes += their_notes(site, kind)
     finally:
+        control.stop()
         for process in processes:
             process.terminate()
         for process in processes:
@@ -245,10 +260,10 @@ def report(kind: str, ours: Cost, theirs: Cost, arguments: argparse.Namespace) -
     print(f"{kind}: {arguments.servers} servers a side, each every second, {arguments.seconds:g} s{stubbed}")
     for one in (ours, theirs):
         print(
-            f"  {one.name:10} {one.checks / arguments.seconds:7.0f} checks/s {one.each_us:7.1f} us of CPU a check "
+            f"  {one.name:10} {one.checks / one.seconds:7.0f} checks/s {one.each_us:7.1f} us of CPU a check "
             f"{one.pss:6.1f} MB PSS in {one.processes} processes"
         )
-        for note in one.notes:
+        for note in (one.shares(), *one.notes):
             print(f"             {note}")
     print(f"  ratio      {ours.each_us / theirs.each_us if theirs.each_us else 0:.2f}", flush=True)
 

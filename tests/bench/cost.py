@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -29,6 +30,17 @@ def cpu_ns(pids: Iterable[int]) -> int:
         for thread in Path(f"/proc/{pid}/task").glob("*/schedstat"):
             total += int(thread.read_text().split()[0])
     return total
+
+
+def cpu_parts(pids: Iterable[int]) -> dict[str, float]:
+    """Return the CPU seconds of each process by its name, and "in the kernel" those of all, as far as ticks tell."""
+    parts: dict[str, float] = {}
+    in_kernel_s = 0.0
+    for pid in pids:
+        name, _, rest = Path(f"/proc/{pid}/stat").read_text().partition("(")[2].rpartition(")")
+        parts[name] = parts.get(name, 0.0) + cpu_ns([pid]) / 1e9
+        in_kernel_s += int(rest.split()[12]) / os.sysconf("SC_CLK_TCK")
+    return {**parts, "in the kernel": in_kernel_s}
 
 
 def pss_mb(pids: Iterable[int]) -> float:

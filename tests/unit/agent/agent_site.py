@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from hawatch.agent.main import keep
-from hawatch.agent.settings import Places, load_settings
+from hawatch.agent.places import Places
+from hawatch.agent.settings import load_settings
 from hawatch.console import spool
 from hawatch.model import NS_PER_S
 from tests.unit.agent.fake_kernel import file_kernel

@@ -11,7 +11,8 @@ from pathlib import Path
 from hawatch.agent.keeper import Keeper, Mains
 from hawatch.agent.link import receive_leash, send_leash
 from hawatch.agent.messages import Adopt, AreYouThere, IAmHere, Stop, WantLink
-from hawatch.agent.settings import Places, Settings, settings_to_file
+from hawatch.agent.places import Places
+from hawatch.agent.settings import Settings, settings_to_file
 from hawatch.config.schema import Config
 from hawatch.model import Check, Plan
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from hawatch.agent.priority import PROBER_NICE
+
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -68,6 +70,12 @@ def test_core_and_prober_are_introduced(site: Site) -> None:
     said = [line for line in site.lines if line.startswith("core@lvs1 got")]
     assert said[:2] == ["core@lvs1 got WorkerStarted core 0", "core@lvs1 got WorkerStarted prober 0"]
     assert "prober heard core@lvs1" in site.lines
+
+
+@pytest.mark.netns
+def test_the_prober_comes_before_ordinary_processes(site: Site) -> None:
+    assert os.getpriority(os.PRIO_PROCESS, site.pid_of("prober")) == PROBER_NICE
+    assert os.getpriority(os.PRIO_PROCESS, site.process.pid) == 0
 
 
 @pytest.mark.slow

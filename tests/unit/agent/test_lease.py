@@ -9,7 +9,8 @@ import trio
 
 from hawatch.agent.lease import LeasedOwnership
 from hawatch.agent.lease_gateway import any_answers
-from hawatch.agent.settings import Places, Settings, load_settings
+from hawatch.agent.places import Places
+from hawatch.agent.settings import Settings, load_settings
 from hawatch.cli.main import main
 from hawatch.cluster.effects import Command, NodeEvent
 from hawatch.errors import KernelError

@@ -7,7 +7,8 @@ import trio
 import trio.testing
 
 from hawatch.agent.ownership import SingleOwnership, has_vips
-from hawatch.agent.settings import Places, Settings
+from hawatch.agent.places import Places
+from hawatch.agent.settings import Settings
 from hawatch.config.load import load_text
 from hawatch.errors import RefusedError
 from hawatch.model import Plan

@@ -23,7 +23,7 @@ def slot_for(address: str) -> Slot:
     check = Check("c", "ping", {}, address, None, NS_PER_S, TIMEOUT_NS, 1, 1)
     schedule = Schedule("", Random(1))
     schedule.assign([check], 0)
-    return schedule.take_due(2 * NS_PER_S)[0]
+    return schedule.take_due(schedule.next_due_ns())[0]
 
 
 class Lane:

@@ -88,7 +88,7 @@ async def by_the_lane(address: str) -> Result:
     lane = PingLane(lambda _slot, result, _start, _end: results.append(result))
     echo = PingProbe(PingOptions(size=32), Target(address, None)).echo()
     try:
-        lane.start(schedule.take_due(2 * NS_PER_S)[0], echo)
+        lane.start(schedule.take_due(schedule.next_due_ns())[0], echo)
         with trio.fail_after(10):
             while not results:
                 lane.poll()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hawatch.agent.priority import PRIORITY, run_promptly
+from hawatch.agent.priority import PRIORITY, PROBER_NICE, run_before_others, run_promptly
 from hawatch.agent.process import keep_capabilities
 
 KILOBYTE = 1024
@@ -34,6 +34,21 @@ def report() -> None:
     print(repr((problems, os.sched_getscheduler(0), os.sched_getparam(0).sched_priority, policies, locked_kb() > 0)))
 
 
+def report_nice() -> None:
+    """Be put before others, and print what came of it."""
+    if sys.argv[1] == "poor":
+        resource.setrlimit(resource.RLIMIT_NICE, (0, 0))
+        keep_capabilities([])
+    problem = run_before_others(PROBER_NICE)
+    print(repr((problem, os.getpriority(os.PRIO_PROCESS, 0))))
+
+
+def nice_in_process(word: str) -> tuple[str, int]:
+    program = "from tests.unit.agent.test_priority import report_nice; report_nice()"
+    done = subprocess.run([sys.executable, "-c", program, word], capture_output=True, text=True, check=True)
+    return eval(done.stdout)
+
+
 def in_process(word: str) -> tuple[list[str], int, int, list[int], bool]:
     program = "from tests.unit.agent.test_priority import report; report()"
     done = subprocess.run([sys.executable, "-c", program, word], capture_output=True, text=True, check=True)
@@ -53,3 +68,10 @@ def test_who_may_not_is_told_and_goes_on() -> None:
         "the core runs without real-time priority (Operation not permitted): a busy machine makes it late",
         "the core's memory is not locked (RLIMIT_MEMLOCK is limited): a machine that swaps makes it late",
     ]
+
+
+@pytest.mark.netns
+def test_a_prober_comes_before_ordinary_processes_where_it_may() -> None:
+    assert nice_in_process("rich") == ("", PROBER_NICE)
+    reason = "it runs without raised priority (Permission denied): a busy machine makes its checks late"
+    assert nice_in_process("poor") == (reason, 0)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from hawatch.agent.places import Places
 from hawatch.agent.runtime import lock_runtime, lock_state, make_directory, open_ctl_socket
-from hawatch.agent.settings import Places
 from hawatch.errors import LocalError
 
 

@@ -105,7 +105,7 @@ def slot_for(port: int) -> Slot:
     check = Check("c", "http", {}, "127.0.0.1", port, NS_PER_S, TIMEOUT_NS, 1, 1)
     schedule = Schedule("", Random(1))
     schedule.assign([check], 0)
-    return schedule.take_due(2 * NS_PER_S)[0]
+    return schedule.take_due(schedule.next_due_ns())[0]
 
 
 async def on_the_lane(make: Callable[[Target], Probe], port: int) -> Result:

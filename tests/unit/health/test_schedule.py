@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hawatch.health.schedule import JITTER_NS_MAX, TICK_NS, Schedule
+from hawatch.health.schedule import JITTER_NS_MAX, TICK_NS, Schedule, Slot
 from hawatch.model import NS_PER_MS, NS_PER_S, Check
 
 
@@ -29,7 +30,7 @@ def starts(made: Schedule, until_ns: int, *, run_ns: int = 0) -> dict[str, list[
     now_ns = 0
     while now_ns <= until_ns:
         for end_ns, slot in [one for one in running if one[0] <= now_ns]:
-            slot.running = False
+            made.finish(slot)
             running.remove((end_ns, slot))
         for slot in made.take_due(now_ns):
             found.setdefault(slot.check.id, []).append(now_ns)
@@ -69,18 +70,61 @@ def test_no_run_while_one_is_under_way():
     assert made.skipped > 0
 
 
-def test_a_late_start_makes_no_burst():
+def pause(made: Schedule, ends_ns: int, until_ns: int, *, step_ns: int = TICK_NS) -> dict[str, list[int]]:
+    """Go on with a schedule that nobody looked at until `ends_ns`; runs take no time."""
+    found: dict[str, list[int]] = {}
+    for now_ns in range(ends_ns, until_ns, step_ns):
+        for slot in made.take_due(now_ns):
+            found.setdefault(slot.check.id, []).append(now_ns)
+            made.finish(slot)
+    return found
+
+
+@pytest.mark.parametrize("interval_s", [1, 2, 60])
+def test_a_pause_is_followed_by_no_burst(interval_s):
+    made = schedule(1000, interval_s * NS_PER_S)
+    pause(made, 0, 2 * NS_PER_S)
+    ends_ns = 600 * NS_PER_S + 7
+    found = pause(made, ends_ns, ends_ns + 2 * NS_PER_S)
+    first = [times[0] for times in found.values()]
+    assert len(first) == 1000, "all have run soon"
+    assert max(first.count(tick) for tick in set(first)) < 130, "a tenth of a second's worth of starts and no more"
+    assert max(first) - ends_ns <= NS_PER_S + JITTER_NS_MAX + TICK_NS
+    assert made.late >= 900
+    assert made.late_ns_max > 500 * NS_PER_S
+
+
+def test_what_is_late_all_the_time_is_put_off_but_not_starved():
     made = schedule(50, NS_PER_S)
-    for slot in made.take_due(2 * NS_PER_S):
-        slot.running = False
-    late_ns = 60 * NS_PER_S
-    due = made.take_due(late_ns)
-    assert len(due) == 50
-    for slot in due:
-        slot.running = False
-    assert made.take_due(late_ns) == []
-    assert made.take_due(late_ns + 50 * NS_PER_MS) == []
+    found = pause(made, 0, 60 * NS_PER_S, step_ns=700 * NS_PER_MS)
+    assert len(found) == 50
+    assert min(len(times) for times in found.values()) >= 60 / 3
+
+
+def test_missed_runs_are_not_made_up_for():
+    made = schedule(50, NS_PER_S)
+    found = pause(made, 60 * NS_PER_S, 65 * NS_PER_S)
+    assert all(4 <= len(times) <= 6 for times in found.values())
     assert made.skipped > 50 * 50
+
+
+def test_a_run_under_way_while_its_interval_changes_does_not_end_the_check():
+    made = schedule(1)
+    (slot,) = made.take_due(made.next_due_ns())
+    made.assign([check(0, NS_PER_S)], NS_PER_S + TICK_NS)
+    assert made.take_due(2 * NS_PER_S + 5 * TICK_NS) == [], "it runs still"
+    made.finish(slot)
+    assert pause(made, 2 * NS_PER_S + 6 * TICK_NS, 4 * NS_PER_S), "it goes on"
+
+
+def test_a_check_that_goes_and_comes_while_it_runs_is_not_run_twice_at_once():
+    made = schedule(1)
+    (slot,) = made.take_due(made.next_due_ns())
+    made.assign([], NS_PER_S)
+    made.assign([check(0)], NS_PER_S)
+    assert not pause(made, NS_PER_S, 6 * NS_PER_S), "the earlier run is not over"
+    made.finish(slot)
+    assert pause(made, 6 * NS_PER_S, 9 * NS_PER_S)
 
 
 def test_reassignment_keeps_what_does_not_change():
@@ -91,7 +135,7 @@ def test_reassignment_keeps_what_does_not_change():
     assert made.slot("check 2") is None
     assert made.slot("check 7") is not None
     assert made.slot("check 1").interval_ns == NS_PER_S
-    assert {slot.check.id for slot in made.take_due(3 * NS_PER_S)} == {"check 0", "check 1", "check 7"}
+    assert pause(made, NS_PER_S // 2, 3 * NS_PER_S).keys() == {"check 0", "check 1", "check 7"}
 
 
 @given(st.lists(st.integers(0, 5 * NS_PER_S), min_size=1, max_size=40), st.integers(100 * NS_PER_MS, 10 * NS_PER_S))
@@ -104,4 +148,37 @@ def test_whatever_the_delays_nothing_runs_twice_at_once_or_in_the_past(delays, i
         assert len({slot.check.id for slot in due}) == len(due)
         for slot in due:
             assert slot.due_ns > now_ns
-            slot.running = False
+            made.finish(slot)
+
+
+INTERVALS_NS = (NS_PER_S // 2, NS_PER_S, 7 * NS_PER_S)
+STEPS = st.one_of(
+    st.tuples(st.just("look"), st.integers(1, 3 * NS_PER_S)),
+    st.tuples(st.just("assign"), st.lists(st.tuples(st.integers(0, 4), st.sampled_from(INTERVALS_NS)), max_size=5)),
+    st.tuples(st.just("finish"), st.integers(0, 4)),
+)
+
+
+@given(st.lists(STEPS, max_size=60))
+def test_whatever_comes_no_check_runs_twice_at_once_and_all_go_on(steps):
+    made = Schedule("lvs1", Random(1))
+    wanted: dict[str, Check] = {}
+    under_way: dict[str, Slot] = {}
+    now_ns = 0
+    for kind, value in steps:
+        if kind == "look":
+            now_ns += value
+            for slot in made.take_due(now_ns):
+                assert slot.check.id in wanted
+                assert slot.check.id not in under_way
+                under_way[slot.check.id] = slot
+        elif kind == "assign":
+            wanted = {(one := check(number, interval_ns)).id: one for number, interval_ns in value}
+            made.assign(wanted.values(), now_ns)
+        elif (slot := under_way.pop(f"check {value}", None)) is not None:
+            made.finish(slot)
+    for slot in under_way.values():
+        made.finish(slot)
+    found = pause(made, now_ns, now_ns + 17 * NS_PER_S)
+    assert found.keys() == wanted.keys(), "whatever was, each goes on"
+    assert all(len(times) >= 2 for times in found.values())

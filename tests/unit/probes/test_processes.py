@@ -54,6 +54,17 @@ async def test_output_and_status() -> None:
     assert (bytes(run.output), bytes(run.errors), run.status) == (b"out\nerr\n", b"", 0)
 
 
+@pytest.mark.netns
+async def test_a_raised_priority_is_not_inherited() -> None:
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    os.setpriority(os.PRIO_PROCESS, 0, -10)
+    try:
+        run = await run_shell("sleep 0.2; nice")
+    finally:
+        os.setpriority(os.PRIO_PROCESS, 0, before)
+    assert bytes(run.output) == b"0\n"
+
+
 async def test_killed_by_a_signal() -> None:
     assert (await run_shell("kill -SEGV $$")).status == -signal.SIGSEGV
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from hawatch.agent.events import Record
-from hawatch.agent.settings import Places, Settings
+from hawatch.agent.places import Places
+from hawatch.agent.settings import Settings
 from hawatch.config.load import load_text
 from hawatch.console.measures import MeasureKeeper
 from hawatch.console.rules import Policy

@@ -1,0 +1,177 @@
+"""A head start: what needs no look is in the kernel's table before the rest of the agent has been imported.
+
+Theory of operation
+-------------------
+To load what reads and checks a configuration, and the event loop, takes several times as long as to fill the kernel's
+table. So an agent leaves, in its state directory, those services of the configuration it accepted that have servers
+without a check. The next start does for these what the core's first decision will do, before it imports anything
+else: it reads the kernel's table, decides without verdicts, and applies the difference. All that follows is as without
+a head start; the file is read and checked in full, and the core finds its first decision carried out.
+
+It is taken only where a full start would accept the configuration again: the same version of hawatch, the same file
+byte by byte, the same node, the files it names untouched, nothing from plug-ins. In any doubt, and on any failure,
+there is none and not a word of it: the full start that follows tells what is wrong.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from hawatch import __version__
+from hawatch.actions.ipvs import Ipvs, check_capabilities
+from hawatch.agent.places import Places
+from hawatch.agent.runtime import lock_runtime, lock_state
+from hawatch.agent.state import AdminState, read_admin
+from hawatch.decoding import UNDECODABLE
+from hawatch.errors import HawatchError
+from hawatch.health.decide import Inputs, decide
+from hawatch.health.table import diff
+from hawatch.model import Plan, ServicePlan
+
+if TYPE_CHECKING:  # what these import is what a head start is ahead of
+    from hawatch.agent.kernel import Kernel
+    from hawatch.agent.settings import Settings
+
+SIZE_LIMIT = 64 << 20
+CHECKSUM_BYTES = 4
+
+Stamp = tuple[int, int, int, int]
+
+
+class HeadStart(msgspec.Struct, frozen=True, array_like=True):
+    """What one agent leaves to the next start."""
+
+    version: str
+    node_wanted: str
+    host: str
+    content: bytes
+    """Of the configuration file."""
+    files: dict[str, Stamp]
+    """The other files that it names, as they were."""
+    raw: bool
+    """Its probes need raw sockets."""
+    services: tuple[ServicePlan, ...]
+
+
+def take_head_start(
+    places: Places,
+    node_wanted: str,
+    open_kernel: Callable[[], Kernel] = Ipvs.open,
+    lacking: Callable[[Plan], list[str]] = check_capabilities,
+) -> int:
+    """Bring the kernel's table to where the last accepted configuration has it; return how many changes that took.
+
+    `lacking` tells what a plan needs and the kernel lacks.
+    """
+    try:
+        found = _recall(places, node_wanted)
+        if found is None or (found.raw and not _may_use_raw_sockets()):
+            return 0
+        plan = Plan(found.services, {})
+        if lacking(plan):
+            return 0
+        with _locked(places):
+            return _fill(plan, places, open_kernel)
+    except (HawatchError, OSError, *UNDECODABLE):
+        return 0
+
+
+def remember(settings: Settings, content: bytes) -> None:
+    """Leave what the next start may do at once; nothing where that would not help. The state's lock must be held."""
+    path = settings.places.head_start_file
+    left = _head_start(settings, content)
+    with contextlib.suppress(OSError):  # then there is none the next time
+        if left is None:
+            path.unlink(missing_ok=True)
+            return
+        data = msgspec.msgpack.encode(left)
+        data = zlib.crc32(data).to_bytes(CHECKSUM_BYTES, "big") + data
+        if path.exists() and path.read_bytes() == data:
+            return
+        scratch = path.with_name(path.name + ".new")
+        scratch.write_bytes(data)
+        scratch.replace(path)
+
+
+def _head_start(settings: Settings, content: bytes) -> HeadStart | None:
+    """Return what is to be left; None where there is nothing to do ahead, or something that may change unnoticed."""
+    from hawatch.config.files import secret_files
+
+    plan, config = settings.plan, settings.config
+    of_owner = {group.name for group in config.group if config.leased and group.ipvs == "owner"}
+    services = tuple(
+        service
+        for service in plan.services
+        if service.group not in of_owner and not all(server.checks for server in service.servers)
+    )
+    if not services or not content or any(check.plugin for check in plan.checks.values()):
+        return None
+    return HeadStart(
+        version=__version__,
+        node_wanted=settings.node_wanted,
+        host=socket.gethostname(),
+        content=content,
+        files={name: _stamp(name) for _, name in secret_files(config)},
+        raw=any(check.type == "ping" for check in plan.checks.values()),
+        services=services,
+    )
+
+
+def _recall(places: Places, node_wanted: str) -> HeadStart | None:
+    """Return what was left, if everything is as it was then."""
+    with places.head_start_file.open("rb") as file:
+        data = file.read(SIZE_LIMIT)
+    if zlib.crc32(data[CHECKSUM_BYTES:]) != int.from_bytes(data[:CHECKSUM_BYTES], "big"):
+        return None
+    found = msgspec.msgpack.decode(data[CHECKSUM_BYTES:], type=HeadStart)
+    same = (
+        (found.version, found.node_wanted, found.host) == (__version__, node_wanted, socket.gethostname())
+        and places.config_file.stat().st_size == len(found.content)
+        and places.config_file.read_bytes() == found.content
+        and all(_stamp(name) == stamp for name, stamp in found.files.items())
+    )
+    return found if same else None
+
+
+def _fill(plan: Plan, places: Places, open_kernel: Callable[[], Kernel]) -> int:
+    """Decide as the core will at first, and apply it."""
+    try:
+        admin = read_admin(places.admin_file)
+    except FileNotFoundError:
+        admin = AdminState()
+    with contextlib.closing(open_kernel()) as kernel:
+        table = kernel.read_counted().table
+        wanted = decide(plan, Inputs(kernel=table, admin=admin.entries()), {}).wanted
+        changes = diff({key: table[key] for key in wanted if key in table}, wanted)
+        if changes:
+            kernel.apply(changes)  # what is refused is tried again by the core, which tells of it
+        return len(changes)
+
+
+@contextlib.contextmanager
+def _locked(places: Places) -> Iterator[None]:
+    """Make sure that no other agent runs here meanwhile."""
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, lock_runtime(places))
+        stack.callback(os.close, lock_state(places))
+        yield
+
+
+def _stamp(name: str) -> Stamp:
+    """Return what tells a file that was changed."""
+    status = Path(name).stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_ctime_ns
+
+
+def _may_use_raw_sockets() -> bool:
+    from hawatch.agent.process import Capability, permitted_capabilities
+
+    return Capability.NET_RAW in permitted_capabilities()
