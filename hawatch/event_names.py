@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 EVENT_NAMES = (
-    "acknowledged", "agent_started", "agent_stopped", "alert_failed", "asked", "config_rejected", "config_reloaded",
-    "clock_may_stop", "director_alive", "director_dead", "gate_failed", "gate_restored", "giveaway", "heartbeat_noise", "ipvs_drift", "ipvs_refused",
-    "ipvs_unreadable", "journal_broken", "journal_mended", "lease_failed", "lease_late", "lease_lost", "link_down",
-    "link_up", "name_conflict", "quorum_lost", "quorum_regained", "release", "resume", "server_disabled", "server_down",
-    "server_drained", "server_enabled", "server_removed", "server_undrained", "server_up", "service_down", "service_removed", "service_up", "state_broken",
-    "switchover", "sync_failed", "takeover", "vip_conflict", "vip_failed", "vip_restored", "witness_alive",
-    "witness_dead", "worker_lost", "worker_restarted",
+    "acknowledged", "agent_started", "agent_stopped", "alert_failed", "asked", "clock_may_stop", "config_rejected",
+    "config_reloaded", "director_alive", "director_dead", "gate_failed", "gate_restored", "giveaway",
+    "heartbeat_noise", "ipvs_drift", "ipvs_refused", "ipvs_unreadable", "journal_broken", "journal_mended",
+    "lease_failed", "lease_late", "lease_lost", "link_down", "link_up", "name_conflict", "quorum_lost",
+    "quorum_regained", "release", "resume", "server_disabled", "server_down", "server_drained", "server_enabled",
+    "server_removed", "server_undrained", "server_up", "service_down", "service_removed", "service_up",
+    "state_broken", "switchover", "sync_failed", "takeover", "vip_conflict", "vip_failed", "vip_restored",
+    "witness_alive", "witness_dead", "worker_lost", "worker_restarted",
 )  # fmt: skip

@@ -15,7 +15,8 @@ from hawatch.actions.netlink import NETLINK_ROUTE
 from hawatch.actions.notifications import Listener
 from hawatch.actions.vip import ADDRESS_GROUPS, Addresses, VipAddress
 from hawatch.agent import lease_announcer
-from hawatch.agent.settings import Places, Settings
+from hawatch.agent.places import Places
+from hawatch.agent.settings import Settings
 from hawatch.agent.single_vips import SingleVips, from_word, to_word
 from hawatch.config.load import load_text
 from hawatch.model import NS_PER_S, Event, Plan
