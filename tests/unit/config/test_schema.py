@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from pydantic import BaseModel
 
 from hawatch.cluster import parameters
 from hawatch.config.alerts import Chosen, ConsoleConfig, Depend, EmailAlert, PageUser, ProgramAlert, WebhookAlert
-from hawatch.config.load import load_file, load_text
+from hawatch.config.load import load_file, load_text, read_bytes
 from hawatch.config.schema import (
     Cluster,
     Control,
@@ -98,6 +99,14 @@ def test_every_profile_may_be_named(profile):
 def test_the_example_is_valid():
     config = load_file(ROOT / "etc/hawatch.toml")
     assert [service.name for service in config.service] == ["http", "smtp", "pop3", "dns-udp", "dns-tcp"]
+
+
+def test_the_tutorials_file_is_valid_and_draws_no_warning():
+    text = (ROOT / "docs" / "tutorial.md").read_text()
+    block = re.search(r"(?:^        .*\n|^\n)+", text[text.index("        [cluster]") :], re.M)
+    loaded = read_bytes(textwrap.dedent(block[0]).encode(), "tutorial")
+    assert [service.name for service in loaded.config.service] == ["http"]
+    assert loaded.warnings == ()
 
 
 def test_what_the_example_leaves_out_is_valid_too():
