@@ -101,11 +101,16 @@ def test_the_example_is_valid():
     assert [service.name for service in config.service] == ["http", "smtp", "pop3", "dns-udp", "dns-tcp"]
 
 
-def test_the_tutorials_file_is_valid_and_draws_no_warning():
-    text = (ROOT / "docs" / "tutorial.md").read_text()
-    block = re.search(r"(?:^        .*\n|^\n)+", text[text.index("        [cluster]") :], re.M)
-    loaded = read_bytes(textwrap.dedent(block[0]).encode(), "tutorial")
+@pytest.mark.parametrize(
+    ("file", "begin"), [("docs/tutorial.md", "        [cluster]"), ("README.md", "    [[director]]")]
+)
+def test_the_manuals_first_file_is_valid_and_draws_no_warning(file, begin):
+    text = (ROOT / file).read_text()
+    indent = begin[: -len(begin.lstrip())]
+    block = re.search(rf"(?:^{indent}.*\n|^\n)+", text[text.index(begin) :], re.M)
+    loaded = read_bytes(textwrap.dedent(block[0]).encode(), file)
     assert [service.name for service in loaded.config.service] == ["http"]
+    assert [vip.address for vip in loaded.config.group[0].addresses] == ["192.168.1.110/32"]
     assert loaded.warnings == ()
 
 
