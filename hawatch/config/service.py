@@ -99,7 +99,9 @@ class Service(Section):
     """``[[service]]``: a virtual service."""
 
     name: Name = Field(description="its name in commands, logs and status")
-    group: Name = Field(default="", description="the group that its address belongs to; none: others bring it up")
+    group: Name = Field(
+        default="", description="the group that its address belongs to; none: someone else brings it up"
+    )
     address: Address = Field(default="", description="the virtual address; or fwmark")
     fwmark: Annotated[Integer, Field(ge=0, le=FWMARK_MAX)] = Field(
         default=0, description="firewall mark that takes the place of address, port and protocol"

@@ -34,6 +34,7 @@ def one() -> Iterator[Agent]:
     with site(servers=False) as made:
         agent = Agent(made.director, FILE)
         agent.start()
+        until(lambda: agent.has(VIP) and agent.has(VIP6), "the addresses are up")
         yield agent
 
 
@@ -85,6 +86,20 @@ def test_a_reload_applies_all_or_nothing(one: Agent) -> None:
     until(lambda: one.has(VIP6), "SIGHUP does the same")
     names = [event["name"] for event in one.events()][len(before) :]
     assert [name for name in names if name.startswith("config")] == ["config_rejected"] * 2 + ["config_reloaded"] * 2
+
+
+def test_an_interface_that_is_not_there_is_a_warning_and_no_stop(one: Agent) -> None:
+    one.write(FILE.replace(f'"{VIP6}/128", interface = "eth0"', f'"{VIP6}/128", interface = "eth9"'))
+    assert one.ctl("reload").status == DONE
+    warnings = until(lambda: one.status()["warnings"], "the status warns")
+    assert warnings == [f"{VIP6} cannot be put on eth9: there is no such interface"]
+    group = one.group()
+    assert (group["state"], group["reason"]) == ("owner", warnings[0])
+    assert one.has(VIP)
+    assert warnings[0] in one.ctl("status").out
+    one.write(FILE)
+    assert one.ctl("reload").status == DONE
+    until(lambda: one.has(VIP6) and not one.status()["warnings"], "all is well again")
 
 
 def test_who_may_steer_it(one: Agent) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from hawatch.config.alerts import (
     ProgramAlert,
     WebhookAlert,
 )
-from hawatch.config.load import load_file, load_text
+from hawatch.config.load import load_file, load_text, read_bytes
 from hawatch.config.schema import (
     Cluster,
     Control,
@@ -110,6 +111,19 @@ def test_every_profile_may_be_named(profile):
 def test_the_example_is_valid():
     config = load_file(ROOT / "etc/hawatch.toml")
     assert [service.name for service in config.service] == ["http", "smtp", "pop3", "dns-udp", "dns-tcp"]
+
+
+@pytest.mark.parametrize(
+    ("file", "begin"), [("docs/tutorial.md", "        [cluster]"), ("README.md", "    [[director]]")]
+)
+def test_the_manuals_first_file_is_valid_and_draws_no_warning(file, begin):
+    text = (ROOT / file).read_text()
+    indent = begin[: -len(begin.lstrip())]
+    block = re.search(rf"(?:^{indent}.*\n|^\n)+", text[text.index(begin) :], re.M)
+    loaded = read_bytes(textwrap.dedent(block[0]).encode(), file)
+    assert [service.name for service in loaded.config.service] == ["http"]
+    assert [vip.address for vip in loaded.config.group[0].addresses] == ["192.168.1.110/32"]
+    assert loaded.warnings == ()
 
 
 def test_what_the_example_leaves_out_is_valid_too():
