@@ -17,6 +17,8 @@ from hawatch.model import Event
 
 Emit = Callable[[Iterable[Event]], None]
 StatusPart = dict[str, object]
+CountServers = Callable[[], tuple[int, int, int]]
+"""Returns how many real servers are up, have a verdict, and are looked at."""
 
 
 class Ownership(Protocol):
@@ -30,6 +32,9 @@ class Ownership(Protocol):
 
     def set_settings(self, settings: Settings) -> None:
         """Go on by a new configuration."""
+
+    def watch_servers(self, count: CountServers) -> None:
+        """Count the real servers with this, whenever that matters."""
 
     def status(self) -> Mapping[str, object]:
         """Return the keys `quorum`, `directors` and `groups` of the status."""
@@ -67,6 +72,9 @@ class SingleOwnership:
     def set_settings(self, settings: Settings) -> None:
         """Own the groups of a new configuration."""
         self._settings = settings
+
+    def watch_servers(self, count: CountServers) -> None:
+        """Do nothing: there is nobody fitter."""
 
     def status(self) -> Mapping[str, object]:
         """Say that everything is owned, and why."""
