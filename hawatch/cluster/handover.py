@@ -67,7 +67,8 @@ def hand_over(group: Group, now_ns: int) -> bool:
         return False
     assert found is not None
     group.hold_down.handed_over(now_ns)
-    leaving.close(group, found.reason, now_ns, successor=found.node)
+    missing = f": {site.fitness_reason}" if site.fitness_reason else ""
+    leaving.close(group, f"{found.reason}{missing}", now_ns, successor=found.node)
     return True
 
 
