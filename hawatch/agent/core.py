@@ -99,6 +99,7 @@ class Core:
         self.events.listen(self.writer.write)
         self.admin, self._admin_problem = load_admin(settings.places.admin_file)
         self.ownership: Ownership = legacy.ownership(settings, self.admin.gaveaway, self._remember_giveaway)
+        self.ownership.watch_servers(lambda: self.table.count_seen())
         self.lag = LagMeter()
         self.started_wall_ns = legacy.started_wall_ns
         self._leash = leash

@@ -16,6 +16,7 @@ decides by the same things as the one before it, and finds nothing to change.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Protocol
@@ -371,6 +372,14 @@ class TableKeeper:
         """Return how many servers are up, and how many there are."""
         rows = [row for found in self.servers.values() for row in found if not row.sorry]
         return sum(row.state is ServerState.UP for row in rows), len(rows)
+
+    def count_seen(self) -> tuple[int, int, int]:
+        """Return how many servers are up, have a verdict, and are looked at; without those taken out by hand."""
+        if not self.servers and self._plan.services:
+            return 0, 0, 1  # nothing has been decided yet
+        states = Counter(row.state for found in self.servers.values() for row in found if not row.sorry)
+        up_count, down_count = states[ServerState.UP], states[ServerState.DOWN]
+        return up_count, up_count + down_count, up_count + down_count + states[ServerState.UNKNOWN]
 
 
 def reconcile_interval_s(read_took_s: float) -> float:

@@ -7,7 +7,7 @@ configuration does not name is closed, its addresses are taken down and its leas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from random import SystemRandom
 from typing import Protocol
 
@@ -24,15 +24,16 @@ from hawatch.agent.lease_site import (
     write_run,
 )
 from hawatch.agent.node_loop import Effects, NodeLoop
-from hawatch.agent.ownership import Emit, StatusPart
+from hawatch.agent.ownership import CountServers, Emit, StatusPart
 from hawatch.agent.settings import Settings, now_ns, wall_ns
 from hawatch.cluster.effects import AdminAction, Answer, FitnessChanged, GroupsChanged
+from hawatch.cluster.fitness import Punctuality, Sight, score
 from hawatch.cluster.membership import FormerRun
 from hawatch.cluster.node import Node
 from hawatch.cluster.report import owner_of, report
 from hawatch.control.protocol import ALL
 from hawatch.errors import ConfigError, KernelError, LocalError, RefusedError
-from hawatch.model import NS_PER_MS, Event, Severity
+from hawatch.model import NS_PER_MS, NS_PER_S, Event, Severity
 
 STOP_S = 3.0
 """Giving everything away may take so long at the agent's end."""
@@ -62,8 +63,8 @@ class GroupEffects(Effects, Protocol):
     def set_settings(self, settings: Settings) -> None:
         """Have this configuration ready for `InstallGroups`."""
 
-    def fitness(self) -> tuple[int, str]:
-        """Return how fit this director is, and what is missing, "" for nothing. Never waits."""
+    def fitness(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Return the interfaces that are down, and the gateways when none of them answers. Never waits."""
 
     def close_sockets(self) -> None:
         """Let go; what is in the kernel stays."""
@@ -86,6 +87,7 @@ class LeasedOwnership:
         self._effects: GroupEffects | None = None
         self._ready = trio.Event()
         self._emit: Emit | None = None
+        self._count_servers: CountServers = lambda: (0, 0, 0)
         self._problem = "this agent has just started"
 
     # --- life ------------------------------------------------------------------------------------------------
@@ -136,14 +138,21 @@ class LeasedOwnership:
             effects.close_sockets()
 
     async def _watch_fitness(self, loop: NodeLoop, effects: GroupEffects) -> None:
-        last: tuple[int, str] | None = None
+        last: FitnessChanged | None = None
+        punctuality = Punctuality(self._settings.config.cluster.parameters.heartbeat_ns // 2)
+        punctual = True
         while True:
-            found = effects.fitness()
+            down, silent = effects.fitness()
+            sight = Sight(*self._count_servers())
+            found = FitnessChanged(*score(down, sight, silent, punctual=punctual), sure=sight.sure)
             if found != last:
                 last = found
-                loop.give(FitnessChanged(*found))
+                loop.give(found)
+            due_ns = now_ns() + int(FITNESS_INTERVAL_S * NS_PER_S)
             with trio.move_on_after(FITNESS_INTERVAL_S):
                 await effects.wait_links()
+            if now_ns() >= due_ns:
+                punctual = punctuality.note(now_ns() - due_ns)
 
     def _remember_giveaway(self, paused: bool) -> None:  # noqa: FBT001 - a callback
         self._paused = paused
@@ -158,6 +167,10 @@ class LeasedOwnership:
         problem = write_run(self._settings.places.state_dir / RUN_FILE, run)
         if problem and self._emit is not None:
             self._emit([Event("state_broken", problem, Severity.WARNING)])
+
+    def watch_servers(self, count: CountServers) -> None:
+        """Look at the real servers, too: part of the fitness."""
+        self._count_servers = count
 
     def set_settings(self, settings: Settings) -> None:
         """Go on by a new configuration."""

@@ -50,8 +50,6 @@ from hawatch.cluster.effects import (
 from hawatch.errors import KernelError
 from hawatch.model import NS_PER_S, Event, Severity
 
-FITNESS_INTERFACES, FITNESS_GATEWAY = 2, 1
-
 Give = Callable[[NodeEvent], None]
 
 
@@ -272,22 +270,11 @@ class KernelEffects:
         self._links_changed = trio.Event()
         await self._links_changed.wait()
 
-    def fitness(self) -> tuple[int, str]:
-        """Return how fit this director's network is, and what is missing."""
-        down = sorted(
-            name for name in {one.interface for vips in self._vips.values() for one in vips} if not carrier(name)
-        )
-        missing = []
-        score = 0
-        if down:
-            missing.append(f"interface {', '.join(down)} is down")
-        else:
-            score += FITNESS_INTERFACES
-        if self._gateway.answers:
-            score += FITNESS_GATEWAY
-        else:
-            missing.append(f"no gateway of {', '.join(self._gateway.gateways)} answers")
-        return score, "; ".join(missing)
+    def fitness(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Return the interfaces that are down, and the gateways when none of them answers."""
+        interfaces = {one.interface for vips in self._vips.values() for one in vips}
+        down = sorted(name for name in interfaces if not carrier(name))
+        return down, () if self._gateway.answers else self._gateway.gateways
 
 
 def is_bridge(interface: str) -> bool:

@@ -16,6 +16,8 @@ from hawatch.model import Event
 
 Emit = Callable[[Iterable[Event]], None]
 StatusPart = dict[str, object]
+CountServers = Callable[[], tuple[int, int, int]]
+"""Returns how many real servers are up, have a verdict, and are looked at."""
 
 
 class Ownership(Protocol):
@@ -32,6 +34,9 @@ class Ownership(Protocol):
 
     def set_settings(self, settings: Settings) -> None:
         """Go on by a new configuration."""
+
+    def watch_servers(self, count: CountServers) -> None:
+        """Count the real servers with this, whenever that matters."""
 
     def status(self) -> Mapping[str, object]:
         """Return the keys `quorum`, `directors` and `groups` of the status."""
@@ -110,6 +115,9 @@ class SingleOwnership:
         self._changed.set()
         if self._vips is not None:
             self._vips.set_settings(settings)
+
+    def watch_servers(self, count: CountServers) -> None:
+        """Do nothing: there is nobody fitter."""
 
     def status(self) -> Mapping[str, object]:
         """Say that everything is owned, and why."""

@@ -95,6 +95,8 @@ class FitnessChanged:
 
     score: int
     reason: str = ""
+    sure: bool = True
+    """The servers have been looked at; before that it is handed nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,91 @@
-"""Who should own a group: comparing directors, and being slow to change one's mind.
+"""How fit a director is, who should own a group, and being slow to change one's mind.
 
 Theory of operation. Directors are ordered by (fitness, preferred); the owner hands over only to one that has been
 strictly higher in this order for the whole of the hold-down without a break. The order has no cycles, so with
 fitness at rest a group moves at most once. While fitness itself goes up and down, each handover within
 `MEMORY_FACTOR` hold-downs of the last one doubles the hold-down, up to `BACKOFF_MAX` doublings.
+What makes a director fit is ordered, too: a director whose interfaces are up is above one that merely sees servers, and
+so on, so that the score says which of two is worth more. What is not known yet of the servers, after a start, speaks
+against nobody; but a director that is not sure yet is handed nothing, so that nothing moves because somebody was
+restarted. Where no director sees a server all are alike, and nothing moves.
+
 The preference counts only where failback is automatic and the owner was not chosen by an administrator.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 MEMORY_FACTOR = 40
 BACKOFF_MAX = 5
 FITNESS_MAX = 65_535
+
+INTERFACES, SERVERS, GATEWAY, PUNCTUAL = 8, 4, 2, 1
+"""What each thing is worth; each more than all that follow."""
+TURNS = 20
+"""Turns of the loop that are looked back at for its punctuality."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """The real servers as a director's probes see them."""
+
+    up: int = 0
+    known: int = 0
+    """Servers with a verdict; not more than there are."""
+    count: int = 0
+
+    @property
+    def sure(self) -> bool:
+        """Whether later verdicts on servers that were not looked at yet change nothing."""
+        return self.up > 0 or self.known == self.count
+
+    @property
+    def blind(self) -> bool:
+        """Whether there are servers, and all of them are down."""
+        assert 0 <= self.up <= self.known <= self.count, self
+        return self.count > 0 and self.sure and not self.up
+
+
+@dataclass(slots=True)
+class Punctuality:
+    """Whether a loop is on time, over its last turns."""
+
+    limit_ns: int
+    late: deque[bool] = field(default_factory=lambda: deque(maxlen=TURNS))
+
+    def note(self, late_ns: int) -> bool:
+        """Note how late a turn was; return whether fewer than half of the last turns were too late."""
+        self.late.append(late_ns > self.limit_ns)
+        return 2 * sum(self.late) < TURNS
+
+
+def score(down: Sequence[str], sight: Sight, silent: Sequence[str], *, punctual: bool) -> tuple[int, str]:
+    """Return how fit a director is, and what is missing, "" for nothing.
+
+    `down` names the interfaces that are down, `silent` the gateways when none of them answers.
+    """
+    found = 0
+    missing = []
+    if down:
+        missing.append(f"interface {', '.join(down)} is down")
+    else:
+        found += INTERFACES
+    if sight.blind:
+        missing.append(f"none of {sight.count} real servers is up as seen from here")
+    else:
+        found += SERVERS
+    if silent:
+        missing.append(f"no gateway of {', '.join(silent)} answers")
+    else:
+        found += GATEWAY
+    if punctual:
+        found += PUNCTUAL
+    else:
+        missing.append("this process is often late: its processors are busy")
+    return found, "; ".join(missing)
 
 
 @dataclass(frozen=True, slots=True)

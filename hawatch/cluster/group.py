@@ -15,7 +15,7 @@ from hawatch.cluster.membership import GroupSettings
 from hawatch.cluster.parameters import ANNOUNCE_AFTER_NS, ANNOUNCE_EVERY_NS
 from hawatch.cluster.quorum import Round
 from hawatch.cluster.site import Site
-from hawatch.cluster.states import TRANSITIONS, Trigger
+from hawatch.cluster.states import Trigger, following
 from hawatch.cluster.wire import Claim, DenyReason, GroupState, Release, identifier
 from hawatch.model import NS_PER_MS, NS_PER_S
 
@@ -85,11 +85,9 @@ class Group:
         """Refusals of each acceptor by reason."""
 
     def move(self, trigger: Trigger, reason: str) -> None:
-        """Change the state as the table says; a pair that is not in the table is a mistake in the program."""
-        following = TRANSITIONS[self.state].get(trigger)
-        assert following is not None, (self.state, trigger)
+        """Change the state as the table says; a pair that it has not raises TransitionError and changes nothing."""
         assert reason
-        self.state, self.reason = following, reason
+        self.state, self.reason = following(self.state, trigger), reason
 
     def claim(self) -> Claim:
         """Return what this director says of the group in its heartbeats."""

@@ -14,7 +14,7 @@ from hawatch.cluster.fitness import better
 from hawatch.cluster.group import Group
 from hawatch.cluster.membership import QuorumMode
 from hawatch.cluster.site import PeerClaim
-from hawatch.cluster.wire import GroupState
+from hawatch.cluster.wire import UNSURE, GroupState
 from hawatch.model import Severity
 
 
@@ -61,12 +61,14 @@ def hand_over(group: Group, now_ns: int) -> bool:
     site, settings = group.site, group.settings
     failback = settings.failback and not group.pinned
     own_preferred = settings.prefer == site.name(site.me)
-    found = better(site.fitness, site.contenders(), settings.prefer, own_preferred=own_preferred, failback=failback)
+    sure = [each for each in site.contenders() if not site.reports[each.node].flags & UNSURE]
+    found = better(site.fitness, sure, settings.prefer, own_preferred=own_preferred, failback=failback)
     if not group.hold_down.consider(found, now_ns):
         return False
     assert found is not None
     group.hold_down.handed_over(now_ns)
-    leaving.close(group, found.reason, now_ns, successor=found.node)
+    missing = f": {site.fitness_reason}" if site.fitness_reason else ""
+    leaving.close(group, f"{found.reason}{missing}", now_ns, successor=found.node)
     return True
 
 

@@ -58,6 +58,7 @@ from hawatch.cluster.wire import (
     READY,
     SEEN,
     UNABLE,
+    UNSURE,
     Claim,
     Codec,
     Datagram,
@@ -160,8 +161,8 @@ class Node:
                     return []
             case AdminCommand():
                 self.requests.take(event, now_ns)
-            case FitnessChanged(score=score, reason=reason):
-                self.site.fitness, self.site.fitness_reason = score, reason
+            case FitnessChanged(score=score, reason=reason, sure=sure):
+                self.site.fitness, self.site.fitness_reason, self.site.sure = score, reason, sure
             case GroupsChanged(groups=groups):
                 self.change_groups(groups)
             case _ if event.group in self.groups:  # else of one that has been let go of
@@ -263,6 +264,7 @@ class Node:
         flags |= READY if site.proven(now_ns) and not site.doubts_gate(now_ns) else 0
         flags |= UNABLE if now_ns < site.clash_until_ns else 0
         flags |= 0 if site.unseen() else SEEN
+        flags |= 0 if site.sure else UNSURE
         self.told = self.claims()
         if nonce is not None:
             site.send(Ping(nonce))

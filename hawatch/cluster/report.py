@@ -13,13 +13,14 @@ BEST_EFFORT = 'two owners are possible after a cut of all links: quorum = "witne
 
 
 def report(node: Node, now_ns: int) -> dict[str, object]:
-    """Return the keys `quorum`, `directors`, `witnesses`, `groups` and `rejected` of the status."""
+    """Return the keys `quorum`, `directors`, `witnesses`, `fitness`, `groups` and `rejected` of the status."""
     site = node.site
     peers = [(peer, site.detector.peers[peer]) for peer in site.reports]
     return {
         "quorum": quorum(node, now_ns),
         "directors": [peer_part(node, peer, health, now_ns) for peer, health in peers if peer in site.directors],
         "witnesses": [peer_part(node, peer, health, now_ns) for peer, health in peers if peer not in site.directors],
+        "fitness": {"score": site.fitness, "sure": site.sure, "reason": site.fitness_reason},
         "groups": [group_part(node, group, now_ns) for group in node.groups.values()],
         "rejected": {str(reason): count for reason, count in sorted(node.reception.rejections.items())},
     }

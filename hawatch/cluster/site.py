@@ -80,6 +80,8 @@ class Site:
     reports: dict[int, PeerReport]
     fitness: int = 0
     fitness_reason: str = ""
+    sure: bool = True
+    """The servers have been looked at, so that the fitness is more than a guess."""
     paused: bool = False
     stopping: bool = False
     clash_until_ns: int = 0

@@ -42,3 +42,19 @@ TRANSITIONS: dict[GroupState, dict[Trigger, GroupState]] = {
     GroupState.CONFLICT: {Trigger.CLEAR: GroupState.STANDBY},
 }
 """A pair that is not here is a mistake in the program."""
+
+
+class TransitionError(Exception):
+    """A state and a trigger that do not go together: a mistake in the program, and nothing has changed."""
+
+    def __init__(self, state: GroupState, trigger: Trigger) -> None:
+        super().__init__(f"a group that is {state.name} cannot {trigger}")
+        self.state, self.trigger = state, trigger
+
+
+def following(state: GroupState, trigger: Trigger) -> GroupState:
+    """Return the state that a trigger leads to; raise TransitionError where the table has none."""
+    found = TRANSITIONS[state].get(trigger)
+    if found is None:
+        raise TransitionError(state, trigger)
+    return found

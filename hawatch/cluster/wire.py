@@ -89,10 +89,10 @@ class DenyReason(IntEnum):
     """The asker has another list of members, or the acceptor has not seen every member with its new list."""
 
 
-READY, PAUSED, UNABLE, SEEN = 1, 2, 4, 8
+READY, PAUSED, UNABLE, SEEN, UNSURE = 1, 2, 4, 8, 16
 """Flags of a heartbeat: a majority answers; given away by an administrator; may not own (name used twice); every
-member has been seen with the sender's list of members."""
-HEARTBEAT_FLAGS = READY | PAUSED | UNABLE | SEEN
+member has been seen with the sender's list of members; its servers have not been looked at yet."""
+HEARTBEAT_FLAGS = READY | PAUSED | UNABLE | SEEN | UNSURE
 BY_ADMIN = 1
 """Flag of a release: an administrator moved the group, so it doesn't fall back by itself."""
 

@@ -15,6 +15,7 @@ from hawatch.cluster.parameters import PROFILES
 from hawatch.model import NS_PER_MS
 from tests.sim.faults import Chaos
 from tests.sim.machine import Machine
+from tests.sim.network import Quality
 from tests.sim.world import Rules, Setting, World
 
 ROUNDS = 3
@@ -124,7 +125,8 @@ class Episode:
         world.run(int(self.lease_ns * self.chance.uniform(1, 3)))
         if not (self.lose_owner() and self.recover() and self.switch_over()):
             return False
-        scenes = (None, None, None, self.force, self.clash, self.rolling_change, self.force_in_vain)
+        often = (None, None, None, self.restart_owner)
+        scenes = (*often, self.force, self.clash, self.rolling_change, self.shorter_lease, self.force_in_vain)
         special = self.chance.choice(scenes) if self.promised else self.cut_heartbeats
         return special is None or special()
 
@@ -302,6 +304,43 @@ class Episode:
         world.boot_all()
         world.run(2 * self.lease_ns)
         return self.recover()
+
+    def shorter_lease(self) -> bool:
+        """All but the owner are restarted with a shorter lease, while the directors do not hear each other."""
+        world, group = self.world, self.world.groups[0]
+        owner = self.owner_of(group)
+        if owner is None:
+            return True
+        for other in world.directors:
+            if other is not owner:
+                self.cut_pair(owner, other)
+        for machine in world.machines.values():
+            if machine is not owner:
+                machine.parameters = self.chaos.shorter()
+                machine.kill()
+        world.boot_all()
+        world.run(2 * self.lease_ns)
+        self.chaos.end()
+        return not world.tally.overlaps and self.recover()
+
+    def restart_owner(self) -> bool:
+        """The owner's agent dies and is back at once, a few times, while datagrams are lost and others want the group."""
+        world, group = self.world, self.world.groups[0]
+        for _ in range(8):
+            owner = self.owner_of(group)
+            if owner is not None:
+                owner.kill()
+                world.network.quality = Quality(loss=self.chance.choice((0, 0.3, 0.6)))
+                world.run(self.chance.randint(0, self.parameters.heartbeat_ns))
+                world.boot_all()
+                other = self.chance.choice(world.directors)
+                if other is not owner:
+                    world.run(self.chance.randint(0, 2 * self.parameters.heartbeat_ns))
+                    world.admin(other, AdminAction.SWITCHOVER, group, other.name)
+            world.run(int(self.lease_ns * self.chance.uniform(0.5, 2)))
+            world.network.heal()
+        self.chaos.end()
+        return not world.tally.overlaps and self.recover()
 
     def force_in_vain(self) -> bool:
         """Owner and another director are cut from each other, and an administrator forces the other: it is refused."""

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from hawatch.cluster.effects import Activate, AdminAction, Arm, CloseGate, Emit, Send, SetTimer
 from hawatch.cluster.membership import QuorumMode
+from hawatch.cluster.parameters import LeaseParameters
 from hawatch.model import NS_PER_MS
 from tests.sim.machine import Machine, Trap
 from tests.sim.network import Quality
@@ -293,11 +294,15 @@ class Chaos:
         self.world.reload(machine, groups)
         self.meanwhile(self.lasting(), lambda: self.world.reload(machine, self.world.groups))
 
+    def shorter(self) -> LeaseParameters:
+        """Return a shorter lease than the site's."""
+        usual = self.world.setting.parameters
+        return replace(usual, lease_ns=usual.lease_ns * 2 // 3, heartbeat_ns=usual.heartbeat_ns * 2 // 3)
+
     def reconfigure(self) -> None:
         """A machine is restarted with a shorter lease in its configuration than others have, or with the usual one."""
-        machine, usual = self.any(), self.world.setting.parameters
-        shorter = replace(usual, lease_ns=usual.lease_ns * 2 // 3, heartbeat_ns=usual.heartbeat_ns * 2 // 3)
-        machine.parameters = self.chance.choice((usual, shorter))
+        machine = self.any()
+        machine.parameters = self.chance.choice((self.world.setting.parameters, self.shorter()))
         self.world.note(f"{machine.name} is restarted with a lease of {machine.parameters.lease_ns} ns")
         machine.kill()
         self.start_later(machine, self.chance.randint(1, self.heartbeat_ns))

@@ -104,8 +104,9 @@ class Mutant:
             return live(seed, "fast", self.rules, rate_ppm=self.rate_ppm, until_overlap=True, only=self.scene)
 
     def caught(self, outcome: Outcome) -> bool:
-        """Return whether two gates were open at once, which is what each of these comes to."""
-        return bool(outcome.overlaps or (self.scene == "cut_heartbeats" and outcome.best_effort))
+        """Return whether two gates were open at once, or an address was up without any gate before it."""
+        ungated = any("up without a gate" in each for each in outcome.stuck)
+        return bool(outcome.overlaps or ungated or (self.scene == "cut_heartbeats" and outcome.best_effort))
 
 
 FRESHNESS_OFF = (Session, "admit", believe_everything)
@@ -122,12 +123,13 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "one grant suffices": Mutant(Rules(membership=OneGrant)),
     # Those of the rules that came with it.
-    "a new process takes the gate for closed": Mutant(Rules(adopt=False)),
+    "a new process takes the gate for closed": Mutant(Rules(adopt=False), scene="restart_owner"),
     "a group that is not named any more is forgotten with its gate open": Mutant(
         changes=((Node, "regroup", drop_at_once),)
     ),
     "an acceptor forgets that it promised a longer lease": Mutant(
-        changes=((LeaseParameters, "silence_after_ns", lambda self, former_lease_ns: silence_after_ns(self, 0)),)
+        changes=((LeaseParameters, "silence_after_ns", lambda self, former_lease_ns: silence_after_ns(self, 0)),),
+        scene="shorter_lease",
     ),
     "acceptors serve who has another list of members": Mutant(
         changes=((Membership, "digest", property(lambda self: 1)),), scene="rolling_change"

@@ -54,8 +54,8 @@ class BrokenEffects:
     def set_settings(self, settings: Settings) -> None:
         pass
 
-    def fitness(self) -> tuple[int, str]:
-        return 0, ""
+    def fitness(self) -> tuple[Sequence[str], Sequence[str]]:
+        return (), ()
 
     def close_sockets(self) -> None:
         self.closed = True

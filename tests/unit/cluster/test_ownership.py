@@ -1,0 +1,273 @@
+"""One group on one director, with a model of its gate, and acceptors that are asked by another director, too.
+
+Whatever comes in whatever order: while a slot of the gate is open, a majority granted the round that opened it, and
+each of those acceptors still has its promise, or was restarted and is silent for that. All clocks run alike here.
+"""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from hawatch.cluster.acceptor import Acceptor, Denied, Granted
+from hawatch.cluster.effects import Activate, Arm, CloseGate
+from hawatch.cluster.keys import KeyRing
+from hawatch.cluster.membership import GroupSettings, Member, Membership
+from hawatch.cluster.node import Node
+from hawatch.cluster.ownership import Ownership
+from hawatch.cluster.parameters import PROFILES
+from hawatch.cluster.quorum import Round
+from hawatch.cluster.site import BROADCAST
+from hawatch.cluster.wire import Deny, Grant, GroupState, Release, Request, identifier
+from tests.sim.kernel import Gate
+
+PARAMETERS = PROFILES["fast"]
+T_NS, R_NS = PARAMETERS.lease_ns, PARAMETERS.heartbeat_ns
+MEMBERS = (Member("a", ("192.0.2.1",)), Member("b", ("192.0.2.2",)), Member("w", ("192.0.2.3",), votes_only=True))
+MEMBERSHIP = Membership("site", "a", MEMBERS, (GroupSettings("web", "a"),), PARAMETERS)
+RING = KeyRing({1: bytes(32)}, 1)
+A, B, W = (identifier(name) for name in "abw")
+GROUP = identifier("web")
+SENT_MAX = 30
+INDEX = st.integers(0, SENT_MAX - 1)
+PLACES = st.sampled_from([B, W])
+SUBSETS = st.sampled_from([frozenset({B, W}), frozenset({B, W}), frozenset({W}), frozenset({B}), frozenset()])
+
+
+class Owning(RuleBasedStateMachine):
+    """Director a, its gate, and the acceptors b and w; b asks for the group now and then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now_ns = 10**12
+        self.boot = 0
+        self.gate = Gate()
+        self.others = {each: Acceptor(PARAMETERS, [GROUP], self.now_ns, silent=False) for each in (B, W)}
+        self.sent: list[tuple[int, Request | Release]] = []
+        self.answers: list[tuple[int, Grant | Deny]] = []
+        self.rival_round = 0
+        self.opened = 0
+        self.round: Round | None = None
+        self.granted: dict[tuple[int, int], frozenset[int]] = {}
+        """Who granted the rounds that were won, by boot and number."""
+        self.rests: list[frozenset[int]] = [frozenset(), frozenset()]
+        """What each slot of the gate rests on."""
+
+    @initialize()
+    def start(self) -> None:
+        self.restart(silent=False)
+
+    # --- the director's process --------------------------------------------------------------------------------
+
+    def restart(self, *, silent: bool) -> None:
+        self.boot += 1
+        slot = self.gate.slot_in_use(self.now_ns)
+        adopted = {} if slot is None else {"web": slot}
+        self.node = Node(
+            MEMBERSHIP, RING, boot=self.boot, random=random.Random(self.boot), now_ns=self.now_ns, adopted=adopted,
+            silent=silent,
+        )  # fmt: skip
+        self.kernel: list[Arm | Activate | CloseGate] = []
+        self.collect()
+
+    @property
+    def group(self) -> Ownership:
+        return self.node.groups["web"]
+
+    def collect(self) -> None:
+        """Take what the group wants done: changes of the gate in their order, and messages."""
+        site = self.node.site
+        for command in site.commands:
+            if isinstance(command, Arm | Activate | CloseGate):
+                self.kernel.append(command)
+            if isinstance(command, Activate):
+                assert self.round is not None
+                assert self.round.number == command.number
+                self.granted[self.boot, command.number] = frozenset(self.round.grants)
+        self.round = self.group.round or self.round
+        site.commands.clear()
+        messages = site.outbox.pop(BROADCAST, [])
+        self.sent += [(self.boot, each) for each in messages if isinstance(each, Request | Release)]
+        del self.sent[:-SENT_MAX]
+        site.outbox.clear()
+
+    def heard(self) -> None:
+        """Both others have answered lately."""
+        for report in self.node.site.reports.values():
+            report.proven_ns = self.now_ns
+
+    @rule(by_ns=st.sampled_from([1, R_NS // 3, R_NS, 3 * R_NS, PARAMETERS.holder_ns, T_NS]), heard=st.booleans())
+    def time_passes(self, by_ns: int, heard: bool) -> None:
+        self.now_ns += by_ns
+        if heard:
+            self.heard()
+            self.group.beat(self.now_ns)
+        self.group.wake(self.now_ns)
+        self.collect()
+
+    @precondition(lambda self: self.gate.open(self.now_ns))
+    @rule()
+    def time_passes_until_just_before_the_gate_ends(self) -> None:
+        self.now_ns = self.gate.end_ns() - 1
+
+    @rule()
+    def killed_and_restarted(self) -> None:
+        self.restart(silent=True)
+
+    @rule(paused=st.booleans())
+    def given_away_or_resumed(self, paused: bool) -> None:
+        self.node.site.paused = paused
+        self.group.wake(self.now_ns)
+        self.collect()
+
+    @precondition(lambda self: self.group.state is GroupState.OWNER)
+    @rule()
+    def switched_over(self) -> None:
+        self.group.switch_over(B, self.now_ns)
+        self.collect()
+
+    # --- its kernel --------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.kernel)
+    @rule(refuses=st.sampled_from([False, False, False, True]))
+    def kernel_works(self, refuses: bool) -> None:
+        command = self.kernel.pop(0)
+        if refuses:
+            self.group.gate_failed("no memory", self.now_ns)
+        else:
+            self.take_effect(command)
+        self.group.wake(self.now_ns)
+        self.collect()
+
+    def take_effect(self, command: Arm | Activate | CloseGate) -> None:
+        match command:
+            case Arm():
+                self.gate.arm(command.slot, self.now_ns, command.duration_ns)
+                self.rests[command.slot] = frozenset()
+                self.group.armed(command.number, self.now_ns)
+            case Activate():
+                self.gate.activate(command.slot, self.now_ns)
+                self.rests[command.slot] = self.granted[self.boot, command.number]
+                self.opened += self.gate.open(self.now_ns)
+                self.group.gate_opened()
+            case CloseGate():
+                self.gate.close()
+                self.group.closed(self.now_ns)
+
+    @rule()
+    def gate_flushed(self) -> None:
+        self.gate.close()
+        self.group.gate_lost(self.now_ns)
+        self.collect()
+
+    # --- the network -------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.sent)
+    @rule(at=INDEX, place=PLACES)
+    def delivered(self, at: int, place: int) -> None:
+        """A message arrives: the newest or an old one, for the first time or again."""
+        boot, message = self.sent[-1 - at % len(self.sent)]
+        acceptor, order = self.others[place], (boot, message.round)
+        if isinstance(message, Release):
+            acceptor.release(A, order, GROUP)
+            return
+        reply = acceptor.request(A, order, GROUP, message.lease_ns, message.epoch, self.now_ns)
+        match reply:
+            case Granted(epoch=epoch):
+                self.answers.append((place, Grant(GROUP, message.nonce, epoch)))
+            case Denied(reason=reason, holder=holder, remaining_ns=remaining_ns, epoch=epoch):
+                self.answers.append((place, Deny(GROUP, message.nonce, reason, holder, remaining_ns, epoch)))
+        del self.answers[:-SENT_MAX]
+
+    @precondition(lambda self: self.answers)
+    @rule(at=INDEX)
+    def answered(self, at: int) -> None:
+        place, answer = self.answers[-1 - at % len(self.answers)]
+        if isinstance(answer, Grant):
+            self.group.granted(place, answer, self.now_ns)
+        else:
+            self.group.denied(place, answer, self.now_ns)
+        self.group.wake(self.now_ns)
+        self.collect()
+
+    @rule(asked=SUBSETS, answering=SUBSETS, opens=st.booleans())
+    def round_goes(self, asked: frozenset[int], answering: frozenset[int], opens: bool) -> None:
+        """A round as far as it comes: some acceptors are asked, some of them heard, and the kernel opens or is late."""
+        self.heard()
+        self.group.beat(self.now_ns)
+        self.collect()
+        while self.kernel:
+            self.kernel_works(refuses=False)
+        for place in sorted(asked):
+            if self.sent:
+                self.delivered(0, place)
+                if place in answering and self.answers:
+                    self.answered(0)
+        while opens and self.kernel:
+            self.kernel_works(refuses=False)
+
+    @precondition(lambda self: self.group.round is not None)
+    @rule()
+    def round_times_out(self) -> None:
+        self.now_ns += R_NS
+        self.heard()
+        self.group.wake(self.now_ns)
+        self.collect()
+
+    # --- others ------------------------------------------------------------------------------------------------
+
+    @rule(places=st.sampled_from([(A, B, W), (B, W), (W,)]))
+    def rival_asks(self, places: tuple[int, ...]) -> None:
+        self.rival_round += 1
+        for place in places:
+            acceptor = self.node.site.acceptor if place == A else self.others[place]
+            acceptor.request(B, (1, self.rival_round), GROUP, T_NS, 0, self.now_ns)
+
+    @rule()
+    def rival_releases(self) -> None:
+        for acceptor in (self.node.site.acceptor, *self.others.values()):
+            acceptor.release(B, (1, self.rival_round), GROUP)
+        self.group.released(B, 0, self.now_ns, by_admin=False)
+        self.collect()
+
+    @rule(place=PLACES)
+    def acceptor_restarts(self, place: int) -> None:
+        self.others[place] = Acceptor(PARAMETERS, [GROUP], self.now_ns)
+
+    # --- what holds --------------------------------------------------------------------------------------------
+
+    @invariant()
+    def an_open_slot_rests_on_promises_that_are_kept(self) -> None:
+        acceptors = {A: self.node.site.acceptor, **self.others}
+        for slot in (0, 1):
+            if self.gate.active[slot] and self.now_ns < self.gate.ends_ns[slot]:
+                assert len(self.rests[slot]) >= MEMBERSHIP.majority, "open without a majority"
+                for place in self.rests[slot]:
+                    lease = acceptors[place].lease(GROUP, self.now_ns)
+                    kept = lease is not None and lease.holder == A
+                    assert kept or acceptors[place].silent_until_ns > self.now_ns, "open without a promise"
+
+    @invariant()
+    def the_own_end_is_not_after_the_kernel_s(self) -> None:
+        group = self.group
+        if group.state is GroupState.OWNER and group.opened and self.gate.open(self.now_ns):
+            assert group.end_ns <= self.gate.end_ns()
+
+
+TestOwning = Owning.TestCase
+TestOwning.settings = settings(
+    max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)
+
+
+def test_the_machine_gets_a_gate_open() -> None:
+    """Else its invariant would say nothing."""
+    machine = Owning()
+    machine.start()
+    machine.round_goes(frozenset({B, W}), frozenset({B, W}), opens=True)
+    assert machine.opened
+    assert machine.group.state is GroupState.OWNER
+    machine.an_open_slot_rests_on_promises_that_are_kept()
