@@ -357,7 +357,7 @@ def run_core(
     leash.setblocking(False)
     listener.setblocking(False)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    for problem in run_promptly():
+    for problem in run_promptly("the core"):
         print(f"hawatch core: {problem}", file=sys.stderr, flush=True)
 
     async def main() -> None:

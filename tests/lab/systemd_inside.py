@@ -351,6 +351,8 @@ def main() -> int:
         check_manager()
         check_stop()
     except (LabError, AssertionError, subprocess.TimeoutExpired):
+        print(mailbox.subjects, run(["hawatch", "ctl", "status"], check=False))
+        print(run(["sh", "-c", "hawatch ctl alert-test 2>&1; hawatch ctl alert-test ops 2>&1; ls -la /var/lib/hawatch"], check=False))
         print(run(["journalctl", "-u", "hawatch", "-u", "hawatch-witness", "-o", "short", "--no-pager", "-n", "60"]))
         raise
     finally:
