@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from hawatch.agent.priority import run_as_others
 from hawatch.errors import HawatchError, LocalError
 
 T = TypeVar("T")
@@ -72,6 +73,7 @@ def _live(work: Callable[[], T], write_end: int) -> None:
     """Be the process; never returns."""
     status = 1
     try:
+        run_as_others()
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)

@@ -227,8 +227,11 @@ class Core:
                         kernel.close()
                     self.events.emit([_rejected(error)])
                     raise
+            else:
+                self.ownership.set_settings(self.settings)  # the key file may be another one
             numbers = {"changes": len(changes)}
-            reason = "; ".join(changes[:REASONS_SHOWN_MAX]) or "the file is the same"
+            same = "the file is the same" + ("; the keys were read again" if settings.config.leased else "")
+            reason = "; ".join(changes[:REASONS_SHOWN_MAX]) or same
             self.events.emit([Event("config_reloaded", reason, numbers=numbers)])
             return changes
 
@@ -239,6 +242,10 @@ class Core:
             raise ConfigError(f"this node is {self.settings.node} and would be {new.node}: restart the agent")
         changes = [str(change) for change in describe_changes(self.settings.config, new.config)]
         settings = keep_what_needs_restart(self.settings, new)
+        if settings.config.leased:
+            from hawatch.agent.lease_site import read_keys
+
+            read_keys(settings.config)  # a file without keys is refused with everything else
         kernels: list[Kernel] = []
         if settings.plan.services:
             self._kernels.check(settings.plan)
@@ -381,7 +388,7 @@ def run_core(
     leash.setblocking(False)
     listener.setblocking(False)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    for problem in run_promptly():
+    for problem in run_promptly("the core"):
         print(f"hawatch core: {problem}", file=sys.stderr, flush=True)
 
     async def main() -> None:

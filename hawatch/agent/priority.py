@@ -1,6 +1,6 @@
-"""How core and prober keep running on a machine that is busy or short of memory.
+"""How core, witness and prober keep running on a machine that is busy or short of memory.
 
-The core has real-time turns, and pages that stay.
+Core and witness have real-time turns, and pages that stay; the prober goes before ordinary processes.
 
 The priority is low among real-time ones, and the kernel keeps a share of each second for everybody else (5 % if nobody
 changed it), so that a core gone mad can still be killed. Threads of the core inherit the priority: one that held the
@@ -14,6 +14,7 @@ Pages are locked as they are touched and not before, so that what is shared with
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -31,9 +32,12 @@ MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT = 1, 2, 4
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def run_promptly() -> list[str]:
-    """Have this thread, and those that it will start, run before ordinary ones; return what was refused, and why."""
-    return [problem for problem in (_take_turns(), _lock_memory()) if problem]
+def run_promptly(who: str) -> list[str]:
+    """Have this thread, and those that it will start, run before ordinary ones; return what was refused, and why.
+
+    `who` is for the sentences: "the core".
+    """
+    return [problem for problem in (_take_turns(who), _lock_memory(who)) if problem]
 
 
 def run_before_others(nice: int) -> str:
@@ -45,15 +49,21 @@ def run_before_others(nice: int) -> str:
     return ""
 
 
-def _take_turns() -> str:
+def run_as_others() -> None:
+    """Give the priority back, in a process that was forked and is not pressed."""
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
+def _take_turns(who: str) -> str:
     try:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(PRIORITY))
     except OSError as error:
-        return f"the core runs without real-time priority ({error.strerror}): a busy machine makes it late"
+        return f"{who} runs without real-time priority ({error.strerror}): a busy machine makes it late"
     return ""
 
 
-def _lock_memory() -> str:
+def _lock_memory(who: str) -> str:
     """Lock it if there is no limit: with one, memory that is asked for later would be refused instead."""
     unlimited = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY
     if not unlimited and Capability.IPC_LOCK not in permitted_capabilities():
@@ -62,4 +72,4 @@ def _lock_memory() -> str:
         reason = os.strerror(ctypes.get_errno())
     else:
         return ""
-    return f"the core's memory is not locked ({reason}): a machine that swaps makes it late"
+    return f"{who}'s memory is not locked ({reason}): a machine that swaps makes it late"

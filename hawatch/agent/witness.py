@@ -21,6 +21,7 @@ from hawatch.agent.lease_site import RUN_FILE, membership_of, next_boot, read_ke
 from hawatch.agent.node_loop import NodeLoop
 from hawatch.agent.output import never_wait_for_output, open_standard_descriptors
 from hawatch.agent.places import Places
+from hawatch.agent.priority import run_promptly
 from hawatch.agent.process import notify_service_manager
 from hawatch.agent.runtime import lock_runtime, lock_state
 from hawatch.agent.settings import load_settings, now_ns, wall_ns
@@ -64,6 +65,8 @@ def run_witness(places: Places, node_wanted: str) -> int:
     locks = [lock_runtime(places)]
     try:
         locks.append(lock_state(places))
+        for problem in run_promptly("the witness"):
+            print(f"hawatch witness: {problem}", file=sys.stderr, flush=True)
         trio.run(Witness(places, part).run)
     finally:
         for lock in locks:

@@ -77,6 +77,9 @@ from hawatch.cluster.wire import (
 )
 from hawatch.model import Severity
 
+LATE_PART = 2
+"""A beat that is late by this part of a heartbeat is told: the node itself is slow, nobody else."""
+
 
 class Node:
     """One node; see the module's text.
@@ -228,8 +231,11 @@ class Node:
         """Do what is due once a heartbeat."""
         heartbeat_ns = self.site.parameters.heartbeat_ns
         late_ns = now_ns - self.next_beat_ns
+        if late_ns >= heartbeat_ns // LATE_PART and self.beats:
+            self.telling.lateness(late_ns, now_ns)
         if late_ns > heartbeat_ns and self.beats:
-            self.was_paused(late_ns, now_ns)
+            # What this node did not hear while it did not run says nothing of the others.
+            self.site.detector.paused(now_ns)
         self.next_beat_ns = max(self.next_beat_ns + heartbeat_ns, now_ns + heartbeat_ns // 2)
         self.site.detector.check(now_ns)
         self.settling.look(now_ns)
@@ -244,11 +250,6 @@ class Node:
                 group.network_healed()
         if not self.voter:
             self.speak(now_ns, nonce=nonce)
-
-    def was_paused(self, late_ns: int, now_ns: int) -> None:
-        """This process did not run for a while: what it did not hear meanwhile says nothing of the others."""
-        self.site.detector.paused(now_ns)
-        self.telling.lateness(late_ns, now_ns)
 
     # --- speaking --------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from hawatch.cluster.detector import LinkChange, PeerChange, PeerState
 from hawatch.cluster.parameters import in_units
 from hawatch.cluster.site import Site
 from hawatch.cluster.wire import identifier
-from hawatch.model import NS_PER_S, Severity
+from hawatch.model import NS_PER_MS, NS_PER_S, Severity
 
 TELL_LATENESS_NS = 10 * NS_PER_S
 """The own lateness is told at most so often."""
@@ -27,8 +27,9 @@ class Telling:
         """Tell that this process did not run for a while."""
         if now_ns - self.told_late_ns >= TELL_LATENESS_NS:
             self.told_late_ns = now_ns
-            reason = f"this director itself was {in_units(late_ns)} late: it was stopped, or its processors are busy"
-            self.site.emit("lease_late", reason, severity=Severity.WARNING)
+            name = self.site.name(self.site.me)
+            reason = f"{name} itself was {in_units(late_ns)} late: it was stopped, or its processors are busy"
+            self.site.emit("lease_late", reason, severity=Severity.WARNING, late_ms=late_ns // NS_PER_MS)
 
     def quorum(self, now_ns: int) -> None:
         """Tell when a majority stops answering, and when it answers again."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from tests.lab.flood import KINDS, Sample, capture, make, write
 from tests.lab.pair.director import Director, wait_owner
@@ -48,12 +50,24 @@ class Result:
     """Of all nodes together; the witness's are lines of its log."""
 
 
+class Prefixed(Hawatch):
+    """hawatch run by another command."""
+
+    def __init__(self, profile: str, prefix: Sequence[str]) -> None:
+        super().__init__(profile)
+        self.prefix = prefix
+
+    def command(self, node: Node, what: str) -> list[str]:
+        return [*self.prefix, *super().command(node, what)]
+
+
 class Trial:
     """The site with its processes."""
 
-    def __init__(self, profile: str) -> None:
+    def __init__(self, profile: str, prefix: Sequence[str] = ()) -> None:
+        """`prefix` is a command that runs the agents and the witness."""
         self.profile = profile
-        self.adapter = Hawatch(profile)
+        self.adapter = Prefixed(profile, prefix)
 
     @contextmanager
     def run(self) -> Iterator[Trial]:
@@ -82,32 +96,34 @@ class Trial:
         """Return what the witness has said."""
         return self.witness_log.read_text(encoding="utf-8", errors="replace") if self.witness_log.exists() else ""
 
-    def status(self, director: Director) -> dict[str, object]:
+    def status(self, director: Director) -> Any:
         """Return a director's status."""
-        return json.loads(self.adapter.ctl(director.node, "status", "--json"))  # type: ignore[no-any-return]
+        return json.loads(self.adapter.ctl(director.node, "status", "--json"))
 
-    def group(self) -> dict[str, int | str]:
+    def group(self) -> Any:
         """Return the group as its owner sees it."""
-        return self.status(self.owner)["groups"][0]  # type: ignore[index, no-any-return]
+        return self.status(self.owner)["groups"][0]
 
     def settled(self) -> bool:
         """Tell whether the directors hear each other and the witness on every link."""
         for director in self.directors:
             status = self.status(director)
-            nodes = [*status["directors"], *status["witnesses"]]  # type: ignore[misc]
+            nodes = [*status["directors"], *status["witnesses"]]
             if any(link["state"] != "up" for node in nodes for link in node["links"]):
                 return False
         return True
 
+    def told(self, director: Director, name: str = "") -> list[dict[str, Any]]:
+        """Return a director's events so far, all or those of one name."""
+        lines = (director.node.scratch / "state" / "events.jsonl").read_text(encoding="utf-8").splitlines()
+        return [event for event in map(json.loads, lines) if not name or event["name"] == name]
+
     def events(self) -> list[str]:
         """Return the names of all events so far."""
-        names = []
-        for director in self.directors:
-            file = director.node.scratch / "state" / "events.jsonl"
-            names += [json.loads(line)["name"] for line in file.read_text(encoding="utf-8").splitlines()]
+        names = [event["name"] for director in self.directors for event in self.told(director)]
         return names + [line.split(":")[1].strip() for line in self.log().splitlines() if line.count(":") > 1]
 
-    def flood(self, kind: str, target: str, rate: int, seconds: float, *, after_s: float = 6.0) -> Result:
+    def flood(self, kind: str, target: str, rate: int, seconds: float, *, rest_s: float = 6.0) -> Result:
         """Flood one node and return what came of it."""
         assert kind in KINDS
         name = self.owner.node.name if target == "owner" else target
@@ -115,12 +131,12 @@ class Trial:
         file = self.attacker.scratch / "packets"
         write(file, make(kind, self.heard, STRANGER, TARGETS[name], seed=1))
         before, events, group = Sample.of(pid), self.events(), self.group()
-        self.attacker.run("sleep", "2")
+        time.sleep(rest_s / 3)
         idle = Sample.of(pid)
         said = self.attacker.run(sys.executable, "-m", "tests.lab.flood", str(file), str(rate), str(seconds))
         after, later = Sample.of(pid), self.group()
         # A second look, when what was queued is gone: an owner that was lost is told by then.
-        self.attacker.run("sleep", str(after_s))
+        time.sleep(rest_s)
         last = self.group()
         new = self.events()
         for each in events:

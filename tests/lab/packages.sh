@@ -3,8 +3,7 @@
 set -eu
 wanted="iproute2 iputils-ping iputils-arping tcpdump conntrack ipvsadm nftables openssl procps util-linux
 nginx-light postfix dovecot-pop3d bind9 bind9-dnsutils keepalived mon monitoring-plugins-basic fping libnet-dns-perl
-systemd spin gcc libc6-dev prometheus prometheus-alertmanager chromium"
-[ -e /proc/net/ip_vs ] || wanted="$wanted user-mode-linux kmod"
+systemd spin gcc libc6-dev prometheus prometheus-alertmanager chromium user-mode-linux kmod"
 missing=""
 for package in $wanted; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"

@@ -9,7 +9,7 @@ import pytest
 from tests.lab.flood_trial import Trial
 
 pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(300)]
-RATE, SECONDS = 50_000, 2.0
+RATE, SECONDS, REST_S = 50_000, 1.5, 1.5
 FLOODS = [("random", "owner"), ("mutated", "owner"), ("random", "rs1"), ("replayed", "owner"), ("forged", "owner")]
 OUTSIDERS = ("random", "mutated")
 """What comes from a machine that is no member stays in the kernel."""
@@ -27,7 +27,7 @@ def trial() -> Iterator[Trial]:
 def test_floods_change_nothing(trial: Trial) -> None:
     """One after the other on one site: what the first ones leave behind must not harm later."""
     for kind, target in FLOODS:
-        result = trial.flood(kind, target, RATE, SECONDS, after_s=2.0)
+        result = trial.flood(kind, target, RATE, SECONDS, rest_s=REST_S)
         assert result.per_s > RATE / 10, f"no flood: {result}"
         assert result.same_owner, result
         assert result.cpu_share < (0.15 if kind in OUTSIDERS else 0.6), result

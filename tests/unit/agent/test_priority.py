@@ -26,7 +26,7 @@ def report() -> None:
         resource.setrlimit(resource.RLIMIT_RTPRIO, (0, 0))
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (64 * KILOBYTE, 64 * KILOBYTE))
         keep_capabilities([])
-    problems = run_promptly()
+    problems = run_promptly("the core")
     policies: list[int] = []
     thread = threading.Thread(target=lambda: policies.append(os.sched_getscheduler(0)))
     thread.start()

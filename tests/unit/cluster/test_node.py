@@ -101,6 +101,27 @@ def test_a_frozen_owner_is_followed_and_joins_again() -> None:
     assert site.two_owners == 0
 
 
+@pytest.mark.parametrize("who", ["a", "b"])
+def test_a_node_that_was_stopped_for_less_than_a_lease_names_itself(who: str) -> None:
+    """Half a heartbeat late is told, with the number; nobody is called dead, and the owner stays."""
+    site = settled()
+    before = {name: len(site.event_names(name)) for name in ("a", "b")}
+    node, site.places[who].node = site.places[who].node, None
+    site.run(R_NS + R_NS // 2)
+    site.places[who].node = node
+    from hawatch.cluster.effects import Tick  # the thaw
+
+    site.give(site.places[who], site.places[who].life, Tick())
+    site.run(10 * R_NS)
+    new = {name: site.event_names(name)[count:] for name, count in before.items()}
+    assert new == {who: ["lease_late"], ({"a", "b"} - {who}).pop(): []}
+    (late,) = [event for event in site.places[who].events if event.name == "lease_late"]
+    assert R_NS // NS_PER_MS // 2 <= late.numbers["late_ms"] <= 3 * R_NS // NS_PER_MS // 2
+    assert late.reason.startswith(f"{who} itself was ")
+    assert site.open() == ["a"]
+    assert site.two_owners == 0
+
+
 @pytest.mark.parametrize("cuts", [[("a", "b")], [("a", "w")], [("b", "w")]])
 def test_one_cut_path_changes_nothing(cuts: list[tuple[str, str]]) -> None:
     site = settled()
