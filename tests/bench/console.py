@@ -43,13 +43,14 @@ def stop(directory: Path, postfix: Mailer) -> None:
         found = storms.stop(site, STOP_S)
     finally:
         site.stop()
-    print(f"  stopped for {found.seconds:.0f} s, {found.events / found.seconds:.0f} events a second meanwhile")
-    print(
-        f"  a server down and up again: median {found.during_s * 1e3:.0f} ms, worst {found.worst_s * 1e3:.0f} ms of"
-        f" {found.flaps}; before the stop {found.before_s * 1e3:.0f} ms"
-    )
-    print(f"  checks late by at most {found.late_ms:.1f} ms, the core's loop by {found.lag_ms:.1f} ms")
-    print(f"  all {found.events} events in the journal {found.catch_up_s:.2f} s after it went on")
+    print(f"  stopped for {found.seconds:.0f} s, {found.during.events / found.seconds:.0f} events a second meanwhile")
+    for name, one in (("before", found.before), ("meanwhile", found.during)):
+        median, worst = one.flaps_s[len(one.flaps_s) // 2] * 1e3, one.flaps_s[-1] * 1e3
+        print(
+            f"  {name:<9}  a server down and up again: median {median:.0f} ms, worst {worst:.0f} ms of"
+            f" {len(one.flaps_s)}; checks late by at most {one.late_ms:.0f} ms, the core's loop by {one.lag_ms:.0f} ms"
+        )
+    print(f"  all events in the journal {found.catch_up_s:.2f} s after it went on")
 
 
 def mail(directory: Path, postfix: Mailer) -> None:
