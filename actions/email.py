@@ -10,7 +10,7 @@ import asyncio  # noqa: TID251 - the library's own loop, see above
 import hashlib
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -29,8 +29,16 @@ REFERENCES_MAX = 20
 """Threads that a digest refers to."""
 TURNS = 3
 """The loop closes a connection in so many turns, and ends after that."""
+CONVERSATIONS_MAX = 32
+"""Conversations at once; the others wait for their turns."""
+THREADS_MAX = 64
+"""Their threads, those included that did not end in time. They are not those that others of this process wait for."""
 GRACE_S = 2.0
 """Beyond its time limit an attempt's thread is waited for so long."""
+
+
+_turns = trio.Semaphore(CONVERSATIONS_MAX)
+_threads = trio.CapacityLimiter(THREADS_MAX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +183,15 @@ async def _in_thread(conversation: _Conversation) -> None:
         await asyncio.wait_for(conversation.hold(), limit_s)
 
     try:
-        with trio.fail_after(limit_s + GRACE_S):
-            await trio.to_thread.run_sync(asyncio.run, limited(), abandon_on_cancel=True)
+        async with _turns:
+            with trio.fail_after(limit_s + GRACE_S):
+                await trio.to_thread.run_sync(_run, limited, abandon_on_cancel=True, limiter=_threads)
     except (TimeoutError, trio.TooSlowError) as error:
         raise SendError(f"no answer in {limit_s:g} s", perhaps_taken=conversation.handed_over) from error
+
+
+def _run(work: Callable[[], Coroutine[object, object, None]]) -> None:
+    asyncio.run(work())
 
 
 def _is_permanent(error: Exception) -> bool:

@@ -17,6 +17,8 @@ from hawatch.actions.outgoing import Outgoing, SendError
 from hawatch.text import clean, cut
 
 OUTPUT_MAX = 8192
+HOSTS_MAX = 65536
+"""Characters of the list of hosts: the kernel takes 128 KiB as one argument."""
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 KINDS = {"down": "failure", "again": "failure", "up": "up", "notice": "trap"}
 
@@ -44,6 +46,8 @@ def _names(message: Outgoing) -> tuple[str, str, str]:
     services = sorted({each.service for each in message.happenings if each.service})
     groups = sorted({each.group for each in message.happenings if each.group})
     hosts = sorted({each.server or each.node for each in message.happenings if each.server or each.node})
+    while len(" ".join(hosts)) > HOSTS_MAX:
+        hosts = hosts[: len(hosts) // 2]
     names = {each.name for each in message.happenings}
     service = services[0] if len(services) == 1 else "digest" if services else (names or {"test"}).pop()
     return service, groups[0] if len(groups) == 1 else message.cluster or "hawatch", " ".join(hosts)

@@ -11,12 +11,14 @@ from typing import Protocol
 
 import trio
 
+from hawatch.agent.events import Record
 from hawatch.agent.settings import Settings, wall_ns
 from hawatch.console.delivery import Delivery
-from hawatch.console.history import Message
+from hawatch.console.history import Message, Owner
 from hawatch.console.journal import Filter, downtime, make_filter, select
 from hawatch.console.policy import acknowledge
-from hawatch.console.rules import Policy
+from hawatch.console.rules import Policy, Rule
+from hawatch.console.sharing import group_of, left_to
 from hawatch.console.shelf import Shelf
 from hawatch.console.subjects import Match, subject_of
 from hawatch.console.targets import NOTIFY
@@ -91,14 +93,21 @@ class Answers:
         if not records:
             raise RefusedError("nothing fails there: there is nothing to acknowledge")
         await console.shelf.do(lambda store: store.change(changes))
-        subjects = sorted(subject_of(record) for record in records)
+        lines = sorted(f"{subject_of(record)}: {self._acknowledged(record)}" for record in records)
         for record in records[:20]:
             who = protocol.asker(request)
             reason = f"acknowledged{f' by {who}' if who else ''}: {request.text or record.reason}"
             console.tell(
                 Event("acknowledged", reason, group=record.group, service=record.service, server=record.server)
             )
-        return Done(data=raw({"changes": [f"{subject}: acknowledged" for subject in subjects]}))
+        return Done(data=raw({"changes": lines}))
+
+    def _acknowledged(self, record: Record) -> str:
+        """Return what was done with a failure: the one who tells of it is the one to be told."""
+        console = self._console
+        owner = console.shelf.store.history.entries.get(("owner", group_of(console.policy, record)))
+        other = left_to(console.policy, Rule(""), record, owner if isinstance(owner, Owner) else None)
+        return f"acknowledged here; {other} tells of it: acknowledge it there too" if other else "acknowledged"
 
     async def _test(self, target: str) -> Reply:
         """Send a test message, and say what became of it."""

@@ -70,8 +70,10 @@ class Flow(msgspec.Struct, frozen=True):
     began_ns: int = 0
     sent: int = 0
     storm: bool = False
-    held: tuple[Item, ...] = ()
+    held: int = 0
+    """Items that wait: entries of their own, so that each is written down once."""
     more: int = 0
+    """Items beyond those, which are only counted."""
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -91,9 +93,10 @@ class Message(msgspec.Struct, frozen=True):
         return len(self.items) > 1 or self.more > 0
 
 
-Entry = Trouble | Told | Flow | Owner
+Entry = Trouble | Told | Flow | Item | Owner
 Key = tuple[str, ...]
-"""("trouble", subject), ("told", rule, subject), ("flow", rule) or ("owner", group)."""
+"""("trouble", subject), ("told", rule, subject), ("flow", rule), ("held", rule, number) or
+("owner", group)."""
 
 
 @dataclass(slots=True)

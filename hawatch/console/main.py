@@ -75,7 +75,7 @@ class Console:
         self.settings = settings
         self.shelf = Shelf(store)
         self.delivery = Delivery(
-            self.shelf, settings.node, settings.config.cluster.name, wall_ns, self.tell, self.fresh_status
+            self.shelf, settings.node, settings.config.cluster.name, wall_ns, self.tell, self._status_to_tell
         )
         self.policy = Policy()
         self.recipients: dict[str, tuple[str, ...]] = {}
@@ -87,7 +87,7 @@ class Console:
         self.scrapes = 0
         self.measures = MeasureKeeper(self._send, lambda: self.linked)
         self._inbox: deque[Record] = deque()
-        self._read_file = False
+        self._read_file = self._adopted = False
         self._owners: dict[str, str] | None = None
         """Who owns the groups, while it is to be written down."""
         self._news, self._room = trio.Event(), trio.Event()
@@ -110,6 +110,7 @@ class Console:
         self.recipients = {name: target.recipients for name, target in targets.items()}
         self.policy = make_policy(settings.config, targets, settings.node)
         self.delivery.wake()
+        self._adopted = True
         self.page.adopt()
         self._news.set()
 
@@ -134,6 +135,10 @@ class Console:
         with trio.move_on_after(STATUS_WAIT_S):
             await self._status_came.wait()
         return self.status
+
+    async def _status_to_tell(self) -> bytes:
+        """Return the core's status for a message, which is not to wait for a core that is not there."""
+        return await self.fresh_status() if self.linked else b""
 
     # --- the channel to the core ----------------------------------------------------------------------------
 
@@ -197,6 +202,9 @@ class Console:
             if (owners := self._owners) is not None:
                 self._owners, policy = None, self.policy
                 await self.shelf.do(lambda store, p=policy, o=owners: store.note_owners(p, o))  # type: ignore[misc]
+            if self._adopted:
+                self._adopted, known = False, set(self.recipients)
+                await self.shelf.work(lambda spool, k=known: spool.forget_targets(k, wall_ns()))  # type: ignore[misc]
             if self._read_file:
                 self._read_file = False
                 await self._catch_up()

@@ -83,6 +83,10 @@ def flush_ns(rule: Rule, flow: Flow) -> int:
     return rule.period.next_ns(end_ns) if rule.period is not None and flow.held else end_ns
 
 
+def _held_key(rule: Rule, number: int) -> Key:
+    return ("held", rule.name, f"{number:04d}")
+
+
 class _Draft:
     """The history with what is being decided laid over it."""
 
@@ -257,8 +261,9 @@ class _Draft:
         if open_now and not flow.storm and flow.sent < rule.burst:
             self._send(rule, (item,), 0)
             flow = Flow(began_ns, flow.sent + 1)
-        elif len(flow.held) < HELD_MAX:
-            flow = Flow(began_ns, flow.sent, True, (*flow.held, item), flow.more)
+        elif flow.held < HELD_MAX:
+            self.changes[_held_key(rule, flow.held)] = item
+            flow = Flow(began_ns, flow.sent, True, flow.held + 1, flow.more)
         else:
             flow = Flow(began_ns, flow.sent, True, flow.held, flow.more + 1)
         self.changes["flow", rule.name] = flow
@@ -266,7 +271,9 @@ class _Draft:
     def _end_window(self, rule: Rule, flow: Flow) -> None:
         """Send what was held; a window in which nothing was held ends the storm."""
         if flow.held:
-            self._send(rule, flow.held, flow.more)
+            keys = [_held_key(rule, number) for number in range(flow.held)]
+            self._send(rule, tuple(item for key in keys if isinstance(item := self._get(key), Item)), flow.more)
+            self.changes.update(dict.fromkeys(keys))
             self.changes["flow", rule.name] = Flow(self._now_ns, 0, True)
         else:
             self.changes["flow", rule.name] = None

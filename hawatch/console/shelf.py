@@ -20,11 +20,13 @@ class Shelf:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._lock = trio.Lock()
+        self._thread = trio.CapacityLimiter(1)
+        """A thread of its own: it waits for nobody who does something else in a thread."""
 
     async def do(self, function: Callable[[Store], T]) -> T:
         """Do something with the store in a thread, after those who asked before."""
         async with self._lock:
-            return await trio.to_thread.run_sync(function, self.store)
+            return await trio.to_thread.run_sync(function, self.store, limiter=self._thread)
 
     async def work(self, function: Callable[[Spool], T]) -> T:
         """Do something with the spool, in one transaction."""

@@ -16,6 +16,10 @@ from hawatch.model import NS_PER_S
 
 WAITING_MAX = 5000
 """Letters of one recipient that wait at most; a newer one is given up at once, and that is told."""
+BYTES_MAX = 128 << 20
+"""Bytes of what waits for one recipient; a digest beyond that is given up likewise."""
+BIG = 16384
+"""Bytes from which a message is weighed."""
 BACKOFF_NS = (5 * NS_PER_S, 15 * NS_PER_S, 30 * NS_PER_S, 60 * NS_PER_S, 120 * NS_PER_S, 300 * NS_PER_S)
 """Waits after the first, second ... failed attempt; the last one for all that follow."""
 GIVE_UP_NS = 2 * 86400 * NS_PER_S
@@ -56,24 +60,37 @@ def backoff_ns(attempts: int) -> int:
 class Spool:
     """The letters in a database. The caller begins and ends transactions."""
 
-    def __init__(self, database: sqlite3.Connection) -> None:
+    def __init__(self, database: sqlite3.Connection, bytes_max: int = BYTES_MAX) -> None:
         self.database = database
+        self._bytes_max = bytes_max
 
     def add(self, message: Message, recipients: tuple[str, ...], now_ns: int) -> None:
         """Put a message in for each recipient; the same message again is passed over."""
         body = _encode(message)
         for recipient in recipients:
-            waiting = self.database.execute(
-                "SELECT count(*) FROM letter WHERE target = ? AND recipient = ? AND state IN ('waiting', 'sending')",
-                (message.rule, recipient),
-            ).fetchone()[0]
-            full = waiting >= WAITING_MAX
+            full = self._full(message.rule, recipient, len(body))
             self.database.execute(
                 "INSERT OR IGNORE INTO letter (target, recipient, key, body, created_ns, due_ns, state, error)"
                 " VALUES (?,?,?,?,?,?,?,?)",
-                (message.rule, recipient, message.key, body, now_ns, now_ns, "failed" if full else "waiting",
-                 f"{WAITING_MAX} messages were waiting already" if full else ""),
+                (message.rule, recipient, message.key, b"" if full else body, now_ns, now_ns,
+                 "failed" if full else "waiting", full),
             )  # fmt: skip
+            if full:
+                self.database.execute(
+                    "UPDATE letter SET done_ns = ? WHERE target = ? AND recipient = ? AND key = ? AND state = 'failed'",
+                    (now_ns, message.rule, recipient, message.key),
+                )
+
+    def _full(self, target: str, recipient: str, size: int) -> str:
+        """Return why no more may wait for a recipient, "" if it may."""
+        what = "count(*), 0" if size < BIG else "count(*), total(length(body))"
+        count, weight = self.database.execute(
+            f"SELECT {what} FROM letter WHERE target = ? AND recipient = ? AND state IN ('waiting', 'sending')",
+            (target, recipient),
+        ).fetchone()
+        if count >= WAITING_MAX:
+            return f"{WAITING_MAX} messages were waiting already"
+        return f"{self._bytes_max >> 20} MiB were waiting already" if weight + size > self._bytes_max else ""
 
     def heads(self, target: str) -> list[tuple[str, int]]:
         """Return each recipient with something to send, and when its oldest letter is due."""

@@ -26,7 +26,7 @@ from urllib.parse import quote
 import msgspec
 
 from hawatch.agent.events import Record
-from hawatch.console.history import Entry, Flow, History, Key, Message, Owner, Told, Trouble
+from hawatch.console.history import Entry, Flow, History, Item, Key, Message, Owner, Told, Trouble
 from hawatch.console.policy import decide
 from hawatch.console.rules import Policy
 from hawatch.console.sharing import note_owners
@@ -62,8 +62,8 @@ NEWS_NS = 600 * NS_PER_S
 CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 T = TypeVar("T")
-_tags: dict[str, type[Trouble] | type[Told] | type[Flow] | type[Owner]] = {
-    "trouble": Trouble, "told": Told, "flow": Flow, "owner": Owner,
+_tags: dict[str, type[Trouble] | type[Told] | type[Flow] | type[Item] | type[Owner]] = {
+    "trouble": Trouble, "told": Told, "flow": Flow, "held": Item, "owner": Owner,
 }  # fmt: skip
 _encode = msgspec.json.Encoder().encode
 

@@ -5,13 +5,19 @@ The IPVS table is one in files, so that it runs on any kernel; what is told does
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
+import signal
+import sqlite3
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
 
+from hawatch.agent.events import read_after
 from tests.lab.pair.director import Director, wait_owner
 from tests.lab.pair.hawatch import Hawatch
 from tests.lab.pair.namespaces import Node
@@ -121,6 +127,8 @@ def test_each_failure_is_told_once_whoever_owns_the_group(pair: tuple[Site, Dire
     server.stop()
     wait_until(lambda: told(owner, "http") == [DOWN], "the owner tells", limit_s=30)
     wait_until(lambda: "server_down" in journal(standby), "the standby has it in its journal", limit_s=30)
+    acknowledged = standby.adapter.ctl(standby.node, "ack", "http")  # type: ignore[attr-defined]
+    assert f"{owner.node.name} tells of it: acknowledge it there too" in acknowledged
     owner.adapter.switchover(owner, standby)
     wait_until(lambda: "owner" in "".join(lines(standby, "notify")), "its programs are told", limit_s=30)
     server.start()
@@ -153,3 +161,55 @@ def test_what_the_owner_died_over_is_told_by_its_successor(
     wait_until(lambda: told(standby, "server_down") == [DOWN], "what it may not have told is told", limit_s=30)
     server.start()
     wait_until(lambda: told(standby, "server_up") == [UP], "and its end", limit_s=30)
+
+
+STOP_S = float(os.environ.get("HAWATCH_TEST_STOP_S", "4"))
+HURT = {"lease_late", "lease_lost", "release", "takeover", "quorum_lost", "director_dead", "worker_lost"}
+
+
+def console_of(director: Director) -> int:
+    """Return the process of a director's console."""
+    status = json.loads(director.adapter.ctl(director.node, "status", "--json"))  # type: ignore[attr-defined]
+    return next(int(worker["pid"]) for worker in status["workers"] if worker["name"] == "console")
+
+
+def test_a_stopped_console_makes_no_lease_and_no_verdict_late(
+    pair: tuple[Site, Director, Director, WebServer],
+) -> None:
+    """Of both directors, under a load of events; then each catches up."""
+    _, owner, standby, server = pair
+    consoles = [console_of(one) for one in (owner, standby)]
+    before = {one: set(events(one)) for one in (owner, standby)}
+    signal_all(consoles, signal.SIGSTOP)
+    try:
+        until = time.monotonic() + STOP_S
+        while time.monotonic() < until:
+            owner.adapter.ctl(owner.node, "disable", "http", address_of("rs3"))  # type: ignore[attr-defined]
+            owner.adapter.ctl(owner.node, "enable", "http", address_of("rs3"))  # type: ignore[attr-defined]
+        server.stop()
+        wait_until(lambda: "server_down" in names(owner), "a verdict comes all the same", limit_s=30)
+        for one in (owner, standby):
+            assert not HURT & {name for name, number in set(events(one)) - before[one]}, one.node.name
+        assert told(owner, "http") == []
+    finally:
+        signal_all(consoles, signal.SIGCONT)
+    wait_until(lambda: told(owner, "server_down") == [DOWN], "it is told when the console goes on", limit_s=30)
+    wait_until(lambda: set(events(owner)) <= journaled(owner), "its journal is complete", limit_s=30)
+    assert [console_of(one) for one in (owner, standby)] == consoles
+
+
+def events(director: Director) -> list[tuple[str, int]]:
+    """Return name and number of each event that a director's core has told of."""
+    path = director.node.scratch / "state/events.jsonl"
+    return [(record.name, record.id) for part in read_after(path, 0, 1000) for record in part]
+
+
+def names(director: Director) -> set[str]:
+    """Return the names of a director's events."""
+    return {name for name, _ in events(director)}
+
+
+def journaled(director: Director) -> set[tuple[str, int]]:
+    """Return name and number of each event in a director's journal."""
+    with contextlib.closing(sqlite3.connect(director.node.scratch / "state/console.db", timeout=10)) as database:
+        return set(database.execute("SELECT name, id FROM event"))

@@ -45,7 +45,6 @@ EXCEPTIONS = {
     "hawatch/console/dependencies.py": "test_policy",
     "hawatch/console/history.py": "test_policy and test_store",
     "hawatch/console/rules.py": "test_policy",
-    "hawatch/console/shelf.py": "test_main of the console",
     "hawatch/config/rules_console.py": "test_rules",
     "hawatch/console/page/pieces.py": "test_pages",
     "hawatch/console/page/render.py": "test_pages",

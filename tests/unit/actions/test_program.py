@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,12 @@ def test_arguments_as_mon_gives_them():
         "/x", "-s", "http", "-g", "web", "-h", "192.168.1.1:80", "-t", "1767225660", "-l", "600", "-f", "me",
     ]  # fmt: skip
     assert make_arguments(outgoing(UP), ["/x"])[-1] == "-u"
+
+
+async def test_a_digest_of_thousands_fits(tmp_path):
+    many = [replace(DOWN, server=f"[2001:db8::{number:x}]:443") for number in range(5000)]
+    said = await run_alert(outgoing(*many), [program(tmp_path, 'echo "${#6}"')], 10)
+    assert 20_000 < int(said) <= 65536
 
 
 def test_environment():

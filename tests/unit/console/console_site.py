@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import sqlite3
 import threading
 import time
@@ -11,11 +12,34 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hawatch.agent.events import read_after
-from hawatch.control.client import Client
+from hawatch.control.client import Client, NoAgentError
 from hawatch.control.protocol import Disable, Enable
 from tests.unit.agent.fake_kernel import FileKernel
 from tests.unit.agent.test_core import Agent, Server
 from tests.unit.console.mailer import Mailer
+
+
+class Taking(Server):
+    """A server that takes its connections: it can be probed for long."""
+
+    def start(self) -> None:
+        super().start()
+        assert self._listener is not None
+        self._thread = threading.Thread(target=self._take, args=(self._listener,))
+        self._thread.start()
+
+    @staticmethod
+    def _take(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                listener.accept()[0].close()
+
+    def stop(self) -> None:
+        if self._listener is not None:
+            with contextlib.suppress(OSError):
+                self._listener.shutdown(socket.SHUT_RDWR)
+            super().stop()
+            self._thread.join()
 
 
 class Site:
@@ -23,7 +47,7 @@ class Site:
 
     def __init__(self, directory: Path, postfix: Mailer, *keys: str, tls: str = "starttls", servers: int = 2) -> None:
         self.postfix = postfix
-        self.servers = [Server(f"127.0.0.{number + 2}") for number in range(servers)]
+        self.servers: list[Server] = [Taking(f"127.0.0.{number + 2}") for number in range(servers)]
         self.flaps = 0
         self.alert = (
             f'[alert.email.ops]\nto = ["ops@mail.example"]\nfrom = "hawatch@mail.example"\ntimeout = "2s"\n'
@@ -74,7 +98,7 @@ def noise(site: Site, per_s: float = 200.0) -> Iterator[None]:
         site.agent.ctl("reload")
 
     def work() -> None:
-        with Client(site.agent.directory / "run/ctl.sock") as client:
+        with contextlib.suppress(NoAgentError), Client(site.agent.directory / "run/ctl.sock") as client:
             due = time.monotonic()
             while not stop.is_set():
                 for kind in (Disable, Enable):

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import re
 import signal
-import socket
 import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.unit.console.console_site import Site, journal_ids, noise, told_ids, wait_journal
+from tests.unit.console.console_site import Site, Taking, journal_ids, noise, told_ids, wait_journal
 from tests.unit.console.mailer import Mailer
 
 PAUSE = threading.Event()
@@ -81,35 +79,49 @@ def kill(site: Site, postfix: Mailer, kills: int, seed: int = 11) -> Killed:
 
 
 @dataclass(frozen=True, slots=True)
-class Stopped:
-    """What came of a stop."""
+class Span:
+    """How an agent did for a while under load."""
 
-    seconds: float
     events: int
-    flaps: int
-    before_s: float
-    """Seconds for a server down and up, median, before the stop."""
-    during_s: float
-    worst_s: float
+    flaps_s: list[float]
+    """Seconds for each server down and up, sorted."""
     late_ms: float
     """By how much a check was started late at most."""
     lag_ms: float
     """By how much the core's loop was late at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """What came of a stop."""
+
+    seconds: float
+    before: Span
+    during: Span
     catch_up_s: float
+
+
+def span(site: Site, seconds: float) -> Span:
+    """Have servers go down and up for a while; the last minute's latenesses."""
+    first, began, flaps = len(told_ids(site)), time.monotonic(), [flap(site)]
+    while time.monotonic() - began < seconds:
+        PAUSE.wait(seconds / 15)
+        flaps.append(flap(site))
+    status = site.agent.status()
+    prober = next(worker for worker in status["workers"] if worker["name"] == "prober")
+    events = len(told_ids(site)) - first
+    return Span(events, sorted(flaps), prober["late_ms_max"], status["loop_lag_ms"]["max"])
 
 
 def stop(site: Site, seconds: float) -> Stopped:
     """Stop the console under load: verdicts come as before, nothing is late, and it catches up."""
     with noise(site):
-        before = sorted(flap(site) for _ in range(3))
+        before = span(site, seconds)
         pid = site.worker()["pid"]
         os.kill(pid, signal.SIGSTOP)
-        first, began, during = len(told_ids(site)), time.monotonic(), [flap(site)]
-        while time.monotonic() - began < seconds:
-            PAUSE.wait(seconds / 15)
-            during.append(flap(site))
-        status = site.agent.status()
-    stopped_s, told = time.monotonic() - began, told_ids(site)
+        began = time.monotonic()
+        during = span(site, seconds)
+    stopped_s = time.monotonic() - began
     os.kill(pid, signal.SIGCONT)
     began = time.monotonic()
     wait_journal(site)
@@ -117,12 +129,7 @@ def stop(site: Site, seconds: float) -> Stopped:
     assert site.worker()["pid"] == pid, "it was killed for being stopped"
     names = site.agent.event_names()
     assert not {"lease_late", "worker_lost"} & set(names), names
-    prober = next(worker for worker in status["workers"] if worker["name"] == "prober")
-    during.sort()
-    return Stopped(
-        stopped_s, len(told) - first, len(during), before[1], during[len(during) // 2], during[-1],
-        prober["late_ms_max"], status["loop_lag_ms"]["max"], caught_up_s,
-    )  # fmt: skip
+    return Stopped(stopped_s, before, during, caught_up_s)
 
 
 # --- a mail server's bad day ----------------------------------------------------------------------------------------
@@ -177,34 +184,13 @@ class Storm:
 SERVICES, SERVERS = 50, 20
 
 
-class Switch:
-    """A port at all addresses of this machine that takes every connection, until it dies."""
-
-    def __init__(self) -> None:
-        self.listener = socket.create_server(("0.0.0.0", 0), backlog=4096)
-        self.port = self.listener.getsockname()[1]
-        self.thread = threading.Thread(target=self._accept)
-        self.thread.start()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                self.listener.accept()[0].close()
-
-    def die(self) -> None:
-        with contextlib.suppress(OSError):
-            self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
-        self.thread.join()
-
-
-def switch_site(site: Site, switch: Switch, digest: str) -> None:
+def switch_site(site: Site, switch: Taking, digest: str) -> None:
     """Put a thousand servers behind one switch, in the place of what the site had."""
     text = f'[[director]]\nname = "lvs1"\n{site.alert}digest = "{digest}"\n'
     for number in range(SERVICES):
         text += (
             f'[[service]]\nname = "s{number}"\naddress = "192.0.2.{number + 1}"\nport = 80\nforward = "masquerade"\n'
-            'probe = { type = "tcp", interval = "1s", timeout = "500ms", rise = 1, fall = 1 }\n'
+            'probe = { type = "tcp", interval = "1s", timeout = "900ms", rise = 1, fall = 2 }\n'
         )
         text += "".join(
             f'[[service.server]]\naddress = "127.1.{number}.{server + 1}"\nport = {switch.port}\n'
@@ -221,22 +207,23 @@ def _rows(site: Site) -> list[dict]:
 
 def switch_dies(site: Site, postfix: Mailer, digest: str, quiet_s: float) -> Storm:
     """Have a switch with a thousand servers die: the administrator gets at most three messages of it."""
-    switch = Switch()
+    switch = Taking("0.0.0.0")
     try:
         switch_site(site, switch, digest)
         postfix.empty()
-        switch.die()
-        wanted = SERVICES * SERVERS
-        site.agent.wait(lambda: site.agent.event_names().count("server_down") == wanted)
+        last = told_ids(site)[-1]
+        switch.stop()
+        site.agent.wait(lambda: all(row["state"] == "down" for row in _rows(site)))
         wait_journal(site)
-        down = [record for record in site.agent.events() if record.name in ("server_down", "service_down")]
+        names = ("server_down", "service_down")
+        down = [record for record in site.agent.events() if record.name in names and record.id > last]
         PAUSE.wait(quiet_s)
         found = postfix.mails()
     finally:
-        switch.die()
+        switch.stop()
     told = sum(int(count) for mail in found for count in re.findall(r"(\d+) things happened", mail.get_content()))
     singles = sum("things happened" not in mail.get_content() for mail in found)
-    assert told + singles == len(down), (told, singles, len(down))
+    assert told + singles >= len(down) >= SERVICES * (SERVERS + 1), (told, singles, len(down))
     assert len(found) <= 3, [mail["Subject"] for mail in found]
     status = Path(f"/proc/{site.worker()['pid']}/status").read_text()
     peak_kb = int(re.search(r"VmHWM:\s+(\d+)", status)[1])  # type: ignore[index]

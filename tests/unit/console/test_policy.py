@@ -244,7 +244,7 @@ def test_a_thousand_events_of_a_dead_switch_are_three_messages():
 def test_a_digest_has_a_limit():
     it = play()
     for number in range(HELD_MAX + 12):
-        it.at(1, "server_down", "s", f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}:80")
+        it.feed(record("server_down", 1, "s", f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}:80"))
     it.until(100)
     assert (len(it.sent[-1][1].items), it.sent[-1][1].more) == (HELD_MAX, 10)
 

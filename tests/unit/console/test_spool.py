@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 
+import msgspec
 import pytest
 
 from hawatch.console.history import Item, ItemKind, Message
-from hawatch.console.spool import BACKOFF_NS, GIVE_UP_NS, WAITING_MAX, Spool, backoff_ns
+from hawatch.console.spool import BACKOFF_NS, BIG, GIVE_UP_NS, WAITING_MAX, Spool, backoff_ns
 from hawatch.console.store import SCHEMA
 from hawatch.model import NS_PER_S
 from tests.unit.console.records import record
@@ -89,6 +90,25 @@ def test_a_spool_that_is_full_gives_up_what_is_new(spool):
     spool.add(message(1), ("a", "b"), 9)
     assert spool.counts()["email/ops"].failed == 1
     assert spool.begin("email/ops", "b", 9) is not None
+
+
+def test_what_waits_is_bounded_in_bytes_too(spool):
+    spool = Spool(spool.database, 4 << 20)
+    spool.database.executemany(
+        "INSERT INTO letter (target, recipient, key, body, created_ns, due_ns) VALUES ('email/ops', 'a', ?, ?, 0, 0)",
+        [(f"k{n}", b" " * (1 << 20)) for n in range(4)],
+    )
+    spool.add(message(1), ("a",), 9)
+    big = message(2).items * (BIG // 100)
+    spool.add(msgspec.structs.replace(message(2), items=big), ("a", "b"), 9)
+    rows = spool.database.execute("SELECT recipient, state, error, length(body) FROM letter WHERE created_ns = 9")
+    assert [(who, state, error, size > 0) for who, state, error, size in rows] == [
+        ("a", "waiting", "", True),
+        ("a", "failed", "4 MiB were waiting already", False),
+        ("b", "waiting", "", True),
+    ]
+    spool.forget(10)
+    assert spool.counts()["email/ops"].failed == 0, "what was given up goes when its time has come"
 
 
 def test_alerts_that_are_no_more(spool):
