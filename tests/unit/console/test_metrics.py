@@ -45,7 +45,8 @@ async def test_without_a_core(console):
         "hawatch_console_scrapes_total 1.0",
     ):
         assert line in body.decode()
+    assert (await answer(console, "/readyz"))[::2] == (503, b"the core does not answer\n")
     console.linked = False
     assert (await answer(console, "/livez"))[0] == 200
-    assert (await answer(console, "/readyz"))[0] == 503
+    assert (await answer(console, "/readyz"))[::2] == (503, b"no channel to the core\n")
     assert (await answer(console, "/"))[0] == 404
