@@ -44,7 +44,6 @@ EXCEPTIONS = {
     "hawatch/console/delivery.py": "test_main of the console, with a real Postfix",
     "hawatch/console/shelf.py": "test_main of the console",
     "hawatch/config/rules_console.py": "test_rules",
-    "hawatch/console/page/pieces.py": "test_pages",
     "hawatch/console/page/render.py": "test_pages",
     "hawatch/console/page/feed.py": "test_pages, and test_app over HTTP",
     "hawatch/console/page/ask.py": "test_app",
