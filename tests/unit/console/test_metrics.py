@@ -6,13 +6,17 @@ from collections import Counter
 from types import SimpleNamespace
 
 import pytest
+import trio
 
 from hawatch.agent.messages import ConsoleMessage
+from hawatch.agent.settings import Settings
+from hawatch.console import exposition
 from hawatch.console.measures import MeasureKeeper
 from hawatch.console.metrics import answer
 from hawatch.console.shelf import Shelf
 from hawatch.console.store import Store
 from tests.unit.agent.keeper_site import settings
+from tests.unit.console.numbers import PLAN, measures
 
 
 class Console:
@@ -32,6 +36,29 @@ def console(tmp_path):
     made = Console(tmp_path)
     yield made
     made.shelf.store.close()
+
+
+async def test_others_have_their_turn_while_the_text_is_made(console, monkeypatch):
+    console.settings = Settings(console.settings.config, PLAN, "lvs1", "", console.settings.places)
+    found, turns = measures(many=300), 0
+    monkeypatch.setattr(exposition, "WORK_S", 0.0)
+
+    async def fresh():
+        return found
+
+    async def others():
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    console.measures.fresh = fresh
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(others)
+        text = await exposition.exposition(console)
+        nursery.cancel_scope.cancel()
+    assert text.count(b"hawatch_ipvs_server_connections_total{") == 301
+    assert turns > 300
 
 
 async def test_without_a_core(console):
