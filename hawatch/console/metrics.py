@@ -21,5 +21,13 @@ async def answer(console: Measured, path: str) -> tuple[int, str, bytes]:
     if path == "/livez":
         return 200, "text/plain", b"ok\n"
     if path == "/readyz":
-        return (200, "text/plain", b"ok\n") if console.linked else (503, "text/plain", b"no channel to the core\n")
+        problem = await not_ready(console)
+        return (503, "text/plain", f"{problem}\n".encode()) if problem else (200, "text/plain", b"ok\n")
     return 404, "text/plain", b"there are /metrics, /livez and /readyz\n"
+
+
+async def not_ready(console: Measured) -> str:
+    """Return why this director is not looked after; "" when its core answers now."""
+    if not console.linked:
+        return "no channel to the core"
+    return "the core does not answer" if await console.measures.fresh() is None else ""

@@ -13,7 +13,7 @@ from hawatch.agent.measures import HistogramNow
 from hawatch.console.catalogue import CATALOGUE, Kind, Spec
 from hawatch.console.collector import BOUNDS_US, US_PER_S, Families
 
-LINES_PER_PORTION = 500
+LINES_PER_PORTION = 200
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 

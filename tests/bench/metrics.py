@@ -28,9 +28,9 @@ LIMIT_S = 60.0
 CHECKED_PORT = 19695
 
 
-def site() -> str:
+def site(detail: str) -> str:
     """Return the file of a large site whose servers are this machine's loopback."""
-    text = f'[console]\nlisten = "127.0.0.1:{PORT}"\n[[director]]\nname = "bench"\n'
+    text = f'[console]\nlisten = "127.0.0.1:{PORT}"\nmetrics_detail = "{detail}"\n[[director]]\nname = "bench"\n'
     for number in range(SERVICES):
         text += f'[[service]]\nname = "s{number}"\naddress = "10.1.{number}.1"\nport = 80\nforward = "masquerade"\n'
         text += f'probe = {{ type = "tcp", port = {CHECKED_PORT}, interval = "10s" }}\n'
@@ -125,19 +125,20 @@ def main() -> int:
     """Run the agent and measure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scrapes", type=int, default=20)
-    count = parser.parse_args().scrapes
+    parser.add_argument("--detail", default="server", choices=("server", "check"))
+    arguments = parser.parse_args()
     listener = socket.create_server(("0.0.0.0", CHECKED_PORT), backlog=4096)
     threading.Thread(target=answer, args=(listener,), daemon=True).start()
     with tempfile.TemporaryDirectory(prefix="hawatch-bench-") as name:
         folder = Path(name)
         config = folder / "hawatch.toml"
-        config.write_text(site(), encoding="utf-8")
+        config.write_text(site(arguments.detail), encoding="utf-8")
         words = [sys.executable, "-m", "tests.bench.agent", str(config), str(folder)]
         with (folder / "output").open("wb") as output:
             process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
         try:
             wait_ready()
-            measure(folder, count)
+            measure(folder, arguments.scrapes)
         finally:
             process.terminate()
             process.wait()

@@ -143,7 +143,7 @@ async def tell(console: Console) -> None:
     while True:
         console.told = site(0.9) | {"uptime_s": number}
         number += 1
-        await trio.sleep(0.5)
+        await trio.sleep(0.05)
 
 
 if __name__ == "__main__":

@@ -195,6 +195,10 @@ async def test_a_core_that_hangs_is_said(site):
         try:
             await tab.wait("document.getElementById('head').innerText.includes('The core has not answered since')")
             assert "systemctl status hawatch" in await tab.text("#head")
+            async with httpx.AsyncClient(base_url=site.url, trust_env=False) as client:
+                answer = await client.get("/readyz")
+                assert (answer.status_code, answer.text) == (503, "the core does not answer\n")
+                assert (await client.get("/livez")).status_code == 200
         finally:
             os.kill(core, signal.SIGCONT)
             os.kill(keeper, signal.SIGCONT)

@@ -46,7 +46,6 @@ EXCEPTIONS = {
     "hawatch/console/history.py": "test_policy and test_store",
     "hawatch/console/rules.py": "test_policy",
     "hawatch/config/rules_console.py": "test_rules",
-    "hawatch/console/page/pieces.py": "test_pages",
     "hawatch/console/page/render.py": "test_pages",
     "hawatch/console/page/feed.py": "test_pages, and test_app over HTTP",
     "hawatch/console/page/ask.py": "test_app",

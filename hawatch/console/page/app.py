@@ -259,11 +259,12 @@ class Site:
         self.feed.look()
         held = self.held < HELD_MAX
         self.held += 1
+        count = self.held
         try:
             found, version = await self._wait_changes(request, place, stamp, HOLD_S if held else 0.01)
         finally:
             self.held -= 1
-        wait_s = min(PAUSE_MAX_S, PAUSE_S * (self.held + 1)) if held else TURNED_AWAY_S
+        wait_s = min(PAUSE_MAX_S, PAUSE_S * max(count, self.held)) if held else TURNED_AWAY_S
         body = {"version": version, "wait": wait_s} | ({"reload": True} if found is None else {"parts": found})
         return Response(json.dumps(body), media_type="application/json")
 

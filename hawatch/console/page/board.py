@@ -30,7 +30,7 @@ class Board(Generic[T]):
         after: dict[str, tuple[int, T]] = {}
         for key, piece in pieces.items():
             known = self._pieces.get(key)
-            if known is not None and known[1] == piece:
+            if known is not None and (known[1] is piece or known[1] == piece):
                 after[key] = known
             else:
                 after[key] = (new, piece)

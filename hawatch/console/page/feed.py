@@ -24,7 +24,7 @@ from hawatch.console.journal import Filter, select
 from hawatch.console.page.board import Board
 from hawatch.console.page.graph_store import GraphStore
 from hawatch.console.page.graphs import HOUR, Curve, History, Span, curve
-from hawatch.console.page.pieces import Piece, event_pieces, make_pieces
+from hawatch.console.page.pieces import Piece, PieceMaker, event_pieces
 from hawatch.console.rules import Policy
 from hawatch.console.shelf import Shelf
 from hawatch.control.view import View, read_view
@@ -82,6 +82,7 @@ class Feed:
     def __init__(self, console: Shown) -> None:
         self.board: Board[Piece] = Board(secrets.token_hex(4))
         self.history = History()
+        self._maker = PieceMaker()
         self.view: View | None = None
         self.events: deque[Record] = deque(maxlen=EVENTS_KEPT)
         self._console = console
@@ -159,7 +160,7 @@ class Feed:
         self._publish(view)
 
     def _publish(self, view: View) -> None:
-        if self.board.put(make_pieces(view, list(self.events), self._sample, self._stale)):
+        if self.board.put(self._maker.make(view, list(self.events), self._sample, self._stale)):
             self._tell_change()
 
     def _tell_change(self) -> None:

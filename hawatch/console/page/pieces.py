@@ -97,31 +97,53 @@ def events_id(service: str) -> str:
     return f"events:{service}"
 
 
-def make_pieces(view: View, events: Sequence[Record], sample: int, stale: str) -> dict[str, Piece]:
-    """Return every piece of the site; `sample` is the number of the last row of the graphs."""
-    found: dict[str, Piece] = {HEAD: make_head(view, stale), EVENTS: tuple(events[-EVENTS_SHOWN:])}
-    found[NOW] = troubles(view)
-    found[OWNERSHIP] = Ownership(
-        View(view.cluster, view.node, groups=view.groups, directors=view.directors, witnesses=view.witnesses)
-    )
-    found[SERVICES] = tuple(service.name for service in view.services)
-    found[WORKERS] = view.workers
-    full = shows_all(view)
-    by_service = sort_events(events)
-    for service in view.services:
-        row = row_id(service.name)
-        found[row] = make_row(service)
-        found[graph_id(row)] = sample
-        ids = []
-        for server in service.servers:
-            key = server_id(service.name, server.name)
-            ids.append(key)
-            found[key] = ServerRow(service.name, server)
-            found[graph_id(key)] = sample
-        found[every_id(service.name)] = tuple(ids)
-        found[shown_id(service.name)] = tuple(ids) if full else tuple(not_up(service))
-        found[events_id(service.name)] = by_service.get(service.name, ())
-    return found
+class PieceMaker:
+    """Takes views apart; what it made of a service serves again for as long as the service looks the same."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, _ServicePieces] = {}
+
+    def make(self, view: View, events: Sequence[Record], sample: int, stale: str) -> dict[str, Piece]:
+        """Return every piece of the site; `sample` is the number of the last row of the graphs."""
+        found: dict[str, Piece] = {HEAD: make_head(view, stale), EVENTS: tuple(events[-EVENTS_SHOWN:])}
+        found[NOW] = troubles(view)
+        found[OWNERSHIP] = Ownership(
+            View(view.cluster, view.node, groups=view.groups, directors=view.directors, witnesses=view.witnesses)
+        )
+        found[SERVICES] = tuple(service.name for service in view.services)
+        found[WORKERS] = view.workers
+        full, by_service, known = shows_all(view), sort_events(events), self._known
+        self._known = {}
+        for service in view.services:
+            mine = known.get(service.name)
+            if mine is None or mine.full is not full or mine.service != service:
+                mine = _service_pieces(service, full=full)
+            self._known[service.name] = mine
+            found.update(mine.pieces)
+            found.update(dict.fromkeys(mine.graphs, sample))
+            found[events_id(service.name)] = by_service.get(service.name, ())
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _ServicePieces:
+    service: ServiceView
+    full: bool
+    pieces: dict[str, Piece]
+    graphs: tuple[str, ...]
+
+
+def _service_pieces(service: ServiceView, *, full: bool) -> _ServicePieces:
+    row = row_id(service.name)
+    found: dict[str, Piece] = {row: make_row(service)}
+    ids = []
+    for server in service.servers:
+        key = server_id(service.name, server.name)
+        ids.append(key)
+        found[key] = ServerRow(service.name, server)
+    found[every_id(service.name)] = tuple(ids)
+    found[shown_id(service.name)] = tuple(ids) if full else tuple(not_up(service))
+    return _ServicePieces(service, full, found, tuple(graph_id(key) for key in (row, *ids)))
 
 
 def sort_events(events: Sequence[Record]) -> dict[str, tuple[Record, ...]]:

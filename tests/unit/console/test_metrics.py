@@ -6,13 +6,17 @@ from collections import Counter
 from types import SimpleNamespace
 
 import pytest
+import trio
 
 from hawatch.agent.messages import ConsoleMessage
+from hawatch.agent.settings import Settings
+from hawatch.console import exposition
 from hawatch.console.measures import MeasureKeeper
 from hawatch.console.metrics import answer
 from hawatch.console.shelf import Shelf
 from hawatch.console.store import Store
 from tests.unit.agent.keeper_site import settings
+from tests.unit.console.numbers import PLAN, measures
 
 
 class Console:
@@ -34,6 +38,29 @@ def console(tmp_path):
     made.shelf.store.close()
 
 
+async def test_others_have_their_turn_while_the_text_is_made(console, monkeypatch):
+    console.settings = Settings(console.settings.config, PLAN, "lvs1", "", console.settings.places)
+    found, turns = measures(many=300), 0
+    monkeypatch.setattr(exposition, "WORK_S", 0.0)
+
+    async def fresh():
+        return found
+
+    async def others():
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    console.measures.fresh = fresh
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(others)
+        text = await exposition.exposition(console)
+        nursery.cancel_scope.cancel()
+    assert text.count(b"hawatch_ipvs_server_connections_total{") == 301
+    assert turns > 300
+
+
 async def test_without_a_core(console):
     status, _, body = await answer(console, "/metrics")
     assert status == 200
@@ -45,7 +72,8 @@ async def test_without_a_core(console):
         "hawatch_console_scrapes_total 1.0",
     ):
         assert line in body.decode()
+    assert (await answer(console, "/readyz"))[::2] == (503, b"the core does not answer\n")
     console.linked = False
     assert (await answer(console, "/livez"))[0] == 200
-    assert (await answer(console, "/readyz"))[0] == 503
+    assert (await answer(console, "/readyz"))[::2] == (503, b"no channel to the core\n")
     assert (await answer(console, "/"))[0] == 404

@@ -112,7 +112,7 @@ async function ask() {
   }
   tellTimes();
   tellNews();
-  return answer.wait * 1000;
+  return (answer.wait ?? 0.1) * 1000;
 }
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
