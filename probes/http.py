@@ -134,6 +134,13 @@ class HttpProbe(Probe):
 
             self._general = General(self).look
 
+    @classmethod
+    def no_route(cls, options: Options) -> str:
+        """Another client makes the connections of the general way."""
+        assert isinstance(options, HttpOptions)
+        general = options.redirects or options.proxy or options.version != "1.1"
+        return "does not go with redirects, proxy or version" if general else ""
+
     def is_conversation(self) -> bool:
         """HTTP/1.1 straight to the server is one."""
         return self._general is None

@@ -148,11 +148,12 @@ class _Dialogue:
 
     async def _connect(self) -> None:
         self.attempt.waiting_for = "connection"
-        port = self.probe.target.port
+        target = self.probe.target
+        port = target.port
         if port is None:
             raise Fault("no port to connect to")
         try:
-            self.wire = self.stream = _Wire(await open_connection(self.probe.target.address, port))
+            self.wire = self.stream = _Wire(await open_connection(target.address, port, target.route))
         except OSError as error:
             raise Fault(connect_reason(error)) from error
 

@@ -12,6 +12,7 @@ from hawatch.config.fields import (
     Address,
     Boolean,
     Integer,
+    Interface,
     Name,
     PersistenceMask,
     Section,
@@ -26,6 +27,8 @@ FWMARK_MAX = 2**32 - 1
 RISE_FALL_MAX = 1000
 SERVERS_MAX = 1024
 """Servers of one service."""
+SOURCES_MAX = 16
+"""Source addresses of one probe."""
 PROBES_MAX = 16
 """Probes of one service."""
 
@@ -39,6 +42,7 @@ ForwardName = Literal["direct", "tunnel", "masquerade"]
 
 ServicePort = Annotated[Integer, Field(ge=0, le=PORT_MAX)]
 Port = Annotated[Integer, Field(ge=1, le=PORT_MAX)]
+Mark = Annotated[Integer, Field(ge=0, le=FWMARK_MAX)]
 Threshold = Annotated[Integer, Field(ge=0, le=THRESHOLD_MAX)]
 
 
@@ -72,6 +76,15 @@ class ProbeConfig(BaseModel):
     )
     port: Port | None = Field(default=None, description="port to ask; default: the server's")
     address: Address = Field(default="", description="address to ask; default: the server's")
+    source: Annotated[tuple[Address, ...], BeforeValidator(listed, json_schema_input_type=str | tuple[str, ...])] = (
+        Field(
+            default=(),
+            max_length=SOURCES_MAX,
+            description="address to ask from, or one for each director: the first that this machine has",
+        )
+    )
+    interface: Interface = Field(default="", description="interface to ask through; default: the routing table says")
+    mark: Mark = Field(default=0, description="firewall mark of the packets, for policy routing; 0: none")
 
     @property
     def options(self) -> dict[str, object]:
@@ -93,6 +106,7 @@ class Server(Section):
     lower_threshold: Threshold = Field(
         default=0, description="connections below which it gets new ones again; 0: the kernel takes 3/4 of the upper"
     )
+    probe_mark: Mark = Field(default=0, description="firewall mark of its probes' packets; 0: the probe's")
 
 
 class Service(Section):

@@ -296,6 +296,18 @@ ROWS = [
     ),
     ("no rise", SITE.replace('"tcp" }', '"tcp", rise = 0 }'), 'service[1] "http".probe.rise', "not accepted"),
     (
+        "source of another family",
+        SITE.replace('"tcp" }', '"tcp", source = "2001:db8::5" }'),
+        'service[1] "http".probe.source',
+        "not of the family",
+    ),
+    (
+        "mark that is none",
+        SITE + "probe_mark = -1\n",
+        'service[1] "http".server[1] "192.168.1.1".probe_mark',
+        "not accepted",
+    ),
+    (
         "no port for the probe",
         MARK.replace("[[service.server]]", '[service.probe]\ntype = "tcp"\n[[service.server]]'),
         'service[1] "mark".probe.port',
