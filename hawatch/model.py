@@ -261,6 +261,10 @@ class ServicePlan:
     sorry: ServerPlan | None
     on_fail: OnFail
     on_all_down: OnAllDown
+    min_weight: int = 1
+    """Weights of the servers that serve, added up, below which the service is down."""
+    hysteresis: int = 0
+    """It goes down only so far below that, and comes up only so far above."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,6 +110,8 @@ def plan_service(service: Service, checks: dict[str, Check], probes: ProbeTypes)
         sorry=plan_sorry(service, asked, checks),
         on_fail=OnFail(service.on_fail),
         on_all_down=OnAllDown(service.when_all_down),
+        min_weight=service.min_weight,
+        hysteresis=service.hysteresis,
     )
 
 

@@ -22,6 +22,7 @@ from hawatch.config.fields import (
 from hawatch.model import NS_PER_S, TunnelChecksum, TunnelType
 
 WEIGHT_MAX = 65535
+MIN_WEIGHT_MAX = WEIGHT_MAX * 1024
 THRESHOLD_MAX = 2**32 - 1
 FWMARK_MAX = 2**32 - 1
 RISE_FALL_MAX = 1000
@@ -148,6 +149,12 @@ class Service(Section):
     )
     on_all_down: Literal["sorry", "keep_last", "keep_all", "empty"] | None = Field(
         default=None, description='when no server is up; default: "sorry" with a sorry server, else "keep_last"'
+    )
+    min_weight: Annotated[Integer, Field(ge=1, le=MIN_WEIGHT_MAX)] = Field(
+        default=1, description="weights of the servers that serve, added up, below which on_all_down holds"
+    )
+    hysteresis: Annotated[Integer, Field(ge=0, le=MIN_WEIGHT_MAX)] = Field(
+        default=0, description="down only so far below min_weight, up again only so far above"
     )
     probe: Annotated[
         tuple[ProbeConfig, ...],
