@@ -156,7 +156,8 @@ class Ipvs:
         return True
 
     def _read_services(self) -> list[tuple[VirtualService, Counts]]:
-        return [decode_service(one) for one in self._netlink.dump(generic(self._family, CMD_GET_SERVICE, VERSION))]
+        replies = self._netlink.dump(generic(self._family, CMD_GET_SERVICE, VERSION))
+        return [found for one in replies if (found := decode_service(one)) is not None]
 
     def _read_destinations(self, key: ServiceKey) -> list[tuple[Destination, Counts]]:
         wanted = generic(self._family, CMD_GET_DEST, VERSION, encode_service_key(key))

@@ -224,15 +224,20 @@ def _encode_mask(family: Family, prefix: int) -> bytes:
 # --- From the kernel --------------------------------------------------------------------------------------
 
 
-def decode_service(reply: Reply) -> tuple[VirtualService, Counts]:
-    """Return the service of one message of a dump, and what the kernel counts of it; open connections are not told."""
+def decode_service(reply: Reply) -> tuple[VirtualService, Counts] | None:
+    """Return the service of one message of a dump, and what the kernel counts of it; open connections are not told.
+
+    None for one of another protocol than ours: the kernel takes any number, and such a service is nobody's business.
+    """
     fields = parse_attributes(parse_attributes(reply.body, GENERIC.size)[ATTR_SERVICE])
     family = Family(to_int(fields[SVC_AF]))
     fwmark = to_int(fields.get(SVC_FWMARK, b""))
     if fwmark:
         key = ServiceKey(family, fwmark=fwmark)
     else:
-        protocol = PROTOCOL_NAMES[to_int(fields[SVC_PROTOCOL])]
+        protocol = PROTOCOL_NAMES.get(to_int(fields[SVC_PROTOCOL]))
+        if protocol is None:
+            return None
         address = _decode_address(family, fields[SVC_ADDR])
         key = ServiceKey(family, protocol.value, address, int.from_bytes(fields[SVC_PORT], "big"))
     flags = _FLAGS.unpack(fields[SVC_FLAGS])[0]

@@ -23,10 +23,11 @@ CONNECT_REASONS = {
     errno.ENOMEM: "this machine is out of memory",
     errno.ENOBUFS: "this machine is out of network buffers",
     errno.EADDRNOTAVAIL: "this machine has no free local address or port for the connection",
+    errno.ENODEV: "this machine has no such interface",
     errno.EAFNOSUPPORT: "this machine does not speak this address family",
 }
 
-OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL})
+OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL, errno.ENODEV})
 """Errors that tell of this machine: a server is not down because we have run out of something."""
 
 X509_REASONS = {

@@ -164,6 +164,17 @@ class CheckState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Route:
+    """How the packets of a check leave this machine, where the routing table alone does not say it."""
+
+    source: tuple[str, ...] = ()
+    """Addresses to ask from: the first that this machine has. None: as the kernel chooses."""
+    interface: str = ""
+    mark: int = 0
+    """Firewall mark, for rules of policy routing; 0: none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
     """One probe against one target on a schedule. Identical checks of several services are one check.
 
@@ -185,6 +196,7 @@ class Check:
     group: str = ""
     plugin: bool = False
     """The probe is an outsider's plug-in and runs apart from the built-in ones."""
+    route: Route | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +261,10 @@ class ServicePlan:
     sorry: ServerPlan | None
     on_fail: OnFail
     on_all_down: OnAllDown
+    min_weight: int = 1
+    """Weights of the servers that serve, added up, below which the service is down."""
+    hysteresis: int = 0
+    """It goes down only so far below that, and comes up only so far above."""
 
 
 @dataclass(frozen=True, slots=True)

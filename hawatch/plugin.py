@@ -19,6 +19,8 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from hawatch.model import Route
+
 RESPONSE_LIMIT_DEFAULT = 1 << 20
 """Bytes that a probe reads from a server at most, unless its options say otherwise."""
 
@@ -26,7 +28,8 @@ RESPONSE_LIMIT_DEFAULT = 1 << 20
 class Options(BaseModel):
     """Base of a probe's own options: unknown keys are refused, values never change.
 
-    The keys ``type interval timeout rise fall port address`` are hawatch's and do not reach the probe's options.
+    The keys ``type interval timeout rise fall port address source interface mark`` are hawatch's and do not reach the
+    probe's options.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,6 +66,8 @@ class Target:
     service: str = ""
     """Name of the service, for probes that declare `per_service`."""
     group: str = ""
+    route: Route | None = None
+    """How its packets are to leave; a conversation's do, a coroutine calls `hawatch.net` or sees to it itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +168,11 @@ class Probe:
     def __init__(self, options: Options, target: Target) -> None:
         self.options = options
         self.target = target
+
+    @classmethod
+    def no_route(cls, _options: Options) -> str:
+        """Return why a probe with these options cannot take a `Route`; "" where it can."""
+        return ""
 
     def tls(self) -> TlsOptions | None:
         """Return the TLS options if the stream may need TLS, else None."""

@@ -126,7 +126,7 @@ async def _ask_udp(asked: Asked, target: Target, port: int, attempt: Attempt) ->
     """Return the answer to the question; anything else that comes is counted and told at the deadline."""
     strays: Counter[str] = Counter()
     attempt.waiting_for = f"answer to {asked.question}"
-    with open_datagrams(target.address) as datagrams:
+    with _open(target) as datagrams:
         try:
             await datagrams.sendto(asked.wire, numeric_address(target.address, port))
             while strays.total() < STRAYS_LIMIT:
@@ -142,6 +142,13 @@ async def _ask_udp(asked: Asked, target: Target, port: int, attempt: Attempt) ->
     raise Fault(f"no {attempt.waiting_for} among {STRAYS_LIMIT} datagrams")
 
 
+def _open(target: Target) -> trio.socket.SocketType:
+    try:
+        return open_datagrams(target.address, target.route)
+    except OSError as error:
+        raise Fault(connect_reason(error)) from error
+
+
 def _same(source: tuple[object, ...], target: Target, port: int) -> bool:
     return ip_address(str(source[0])) == ip_address(target.address) and source[1] == port
 
@@ -155,7 +162,7 @@ async def _ask_tcp(query: bytes, question: str, target: Target, port: int, attem
     """Return the answer over TCP, RFC 1035 section 4.2.2."""
     attempt.waiting_for = "connection over TCP"
     try:
-        stream = await open_connection(target.address, port)
+        stream = await open_connection(target.address, port, target.route)
     except OSError as error:
         raise Fault(f"over TCP: {connect_reason(error)}") from error
     what = f"answer to {question} over TCP"

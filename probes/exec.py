@@ -131,6 +131,12 @@ class ExecProbe(Probe):
             "HAWATCH_SERVICE": target.service,
             "HAWATCH_GROUP": target.group,
         }
+        if target.route is not None:
+            common |= {
+                "HAWATCH_SOURCE": " ".join(target.route.source),
+                "HAWATCH_INTERFACE": target.route.interface,
+                "HAWATCH_MARK": str(target.route.mark),
+            }
         mon = {"MON_GROUP": target.group, "MON_SERVICE": target.service, **self.history}
         return {**common, **(mon if self.exec.style == "mon" else {}), **self.exec.environment}
 

@@ -37,6 +37,7 @@ FRAMING_LIMIT = 65536
 """Bytes that are read at most of what is neither headers nor body (the ends of chunks, trailers), beside ..."""
 FRAMING_SHARE = 8
 """... so many for each byte of body: a chunk of one byte takes five more."""
+BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})
 STATUS_DEFAULT = tuple(range(200, 300))
 _UP = up("an answer as wanted")
 
@@ -134,6 +135,13 @@ class HttpProbe(Probe):
 
             self._general = General(self).look
 
+    @classmethod
+    def no_route(cls, options: Options) -> str:
+        """Another client makes the connections of the general way."""
+        assert isinstance(options, HttpOptions)
+        general = options.redirects or options.proxy or options.version != "1.1"
+        return "does not go with redirects, proxy or version" if general else ""
+
     def is_conversation(self) -> bool:
         """HTTP/1.1 straight to the server is one."""
         return self._general is None
@@ -199,6 +207,8 @@ class HttpProbe(Probe):
     def headers(self) -> dict[str, str]:
         """Return the request's headers."""
         headers = {"Host": self.authority(), "User-Agent": "hawatch", "Accept": "*/*", "Connection": "close"}
+        if self.http.method in BODY_METHODS:
+            headers["Content-Length"] = "0"  # RFC 9110 section 8.6: else a server may wait, or answer 411
         given = {name.lower() for name in self.http.headers}
         return {name: text for name, text in headers.items() if name.lower() not in given} | self.http.headers
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import trio
 from pydantic import Field, model_validator
 
-from hawatch.faults import Fault
+from hawatch.faults import Fault, connect_reason
 from hawatch.icmp import (
     ECHO_REPLY,
     RECEIVE_BYTES,
@@ -18,6 +18,8 @@ from hawatch.icmp import (
     parse_answer,
     refusal,
 )
+from hawatch.model import Route
+from hawatch.net import take_route
 from hawatch.plugin import Attempt, Echo, Options, Probe, Result, down, up
 
 DATAGRAMS_PER_WAIT = 256
@@ -55,10 +57,16 @@ class _Run:
 class _Pinger:
     """The socket of one family and the runs that wait at it."""
 
-    def __init__(self, version: int) -> None:
+    def __init__(self, version: int, route: Route | None) -> None:
         self.version = version
         self.identifier = int.from_bytes(os.urandom(2), "big")
         self.sock = open_echo_socket(version, self.identifier)
+        try:
+            if route is not None:
+                take_route(self.sock, route)
+        except BaseException:
+            self.sock.close()
+            raise
         self.sequence = int.from_bytes(os.urandom(2), "big")
         self.runs: dict[int, _Run] = {}
         trio.lowlevel.spawn_system_task(self._receive)
@@ -106,16 +114,16 @@ class _Pinger:
             run.changed.set()
 
 
-_pingers: dict[tuple[int, int, object], _Pinger] = {}
-"""By family, process and trio run: a socket is of use only in the loop that made it."""
+_pingers: dict[tuple[int, Route | None, int, object], _Pinger] = {}
+"""By family, route, process and trio run: a socket is of use only in the loop that made it."""
 
 
-def _pinger(version: int) -> _Pinger:
-    key = (version, os.getpid(), trio.lowlevel.current_root_task())
+def _pinger(version: int, route: Route | None) -> _Pinger:
+    key = (version, route, os.getpid(), trio.lowlevel.current_root_task())
     if key not in _pingers:
-        for other in [one for one in _pingers if one[1:] != key[1:]]:
+        for other in [one for one in _pingers if one[2:] != key[2:]]:
             _pingers.pop(other).sock.close()
-        _pingers[key] = _Pinger(version)
+        _pingers[key] = _Pinger(version, route)
     return _pingers[key]
 
 
@@ -137,9 +145,11 @@ class PingProbe(Probe):
         attempt.waiting_for = "echo reply"
         version = 6 if ":" in self.target.address else 4
         try:
-            pinger = _pinger(version)
+            pinger = _pinger(version, self.target.route)
         except PermissionError:
             return down("this process may not send ICMP: it lacks the capability CAP_NET_RAW")
+        except OSError as error:
+            raise Fault(connect_reason(error)) from error
         run = _Run(self.target.address, os.urandom(TOKEN_BYTES), options.count - options.loss)
         try:
             for _ in range(options.count):

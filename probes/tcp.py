@@ -15,6 +15,7 @@ class TcpOptions(Options):
     """Options of the tcp probe."""
 
     send: str = Field(default="", max_length=4096, description=r'what to send; escapes as in TOML: "PING\r\n"')
+    send_hex: str = Field(default="", max_length=8192, description='what to send, as bytes in hex: "00 01 ff"')
     expect: str = Field(default="", max_length=4096, description="what the answer must contain")
     expect_regex: str = Field(default="", max_length=1024, description="regular expression found in the answer")
     limit: int = Field(default=4096, ge=1, le=1 << 20, description="most bytes of the answer looked at")
@@ -28,8 +29,18 @@ class TcpOptions(Options):
             Pattern(value)
         return value
 
+    @field_validator("send_hex")
+    @classmethod
+    def _is_hex(cls, value: str) -> str:
+        try:
+            return bytes.fromhex(value).hex(" ")
+        except ValueError as error:
+            raise ValueError(f"not bytes in hex: {error}") from error
+
     @model_validator(mode="after")
     def _one_expectation(self) -> TcpOptions:
+        if self.send and self.send_hex:
+            raise ValueError("send and send_hex exclude each other")
         if self.expect and self.expect_regex:
             raise ValueError("expect and expect_regex exclude each other")
         return self
@@ -57,8 +68,8 @@ class TcpProbe(Probe):
     def converse(self) -> Conversation:
         """Send, and read until what is expected has come."""
         options = self.tcp
-        if options.send:
-            yield Send(options.send.encode())
+        if said := options.send.encode() or bytes.fromhex(options.send_hex):
+            yield Send(said)
         wanted = options.expect or options.expect_regex
         if not wanted:
             return up("connected")

@@ -53,10 +53,11 @@ def wanted_children(plan: Plan) -> dict[str, ChildKind]:
     """Return the children that a plan needs, in the order in which they are started."""
     kinds = [ChildKind(CORE, CORE_CAPABILITIES)]
     types = {check.type for check in plan.checks.values() if not check.plugin}
-    raw = frozenset((Capability.NET_RAW,)) if types & RAW_PROBES else frozenset[Capability]()
+    marks = any(check.route and check.route.mark for check in plan.checks.values())
+    raw = frozenset((Capability.NET_RAW,)) if types & RAW_PROBES or marks else frozenset[Capability]()
     kinds.append(ChildKind(PROBER, raw, runs_programs="exec" in types, nice=PROBER_NICE))
     if any(check.plugin for check in plan.checks.values()):
-        kinds.append(ChildKind(PLUGINS, frozenset()))
+        kinds.append(ChildKind(PLUGINS, raw if marks else frozenset()))
     return {kind.name: kind for kind in kinds}
 
 

@@ -192,6 +192,8 @@ class EventWriter:
             self._output = None  # nobody reads it any more
 
     def _write_file(self, line: bytes) -> None:
+        if self._file is not None and os.fstat(self._file.fileno()).st_nlink == 0:
+            self._close_file()  # somebody has removed it, or the folder: what is written would be gone with it
         if self._file is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115 - closed by _close_file

@@ -12,6 +12,7 @@ from hawatch.agent.process import Capability, permitted_capabilities
 from hawatch.errors import KernelError
 from hawatch.health.table import Change
 from hawatch.model import DestinationKey, IpvsTimeouts, Plan, ServiceKey, TableEntry
+from hawatch.net import NO_MARK
 
 Table = dict[ServiceKey, TableEntry]
 
@@ -54,6 +55,9 @@ def check_kernel(plan: Plan) -> None:
     pings = any(check.type == "ping" for check in plan.checks.values())
     if pings and Capability.NET_RAW not in permitted_capabilities():
         problems.append("ping probes need the capability CAP_NET_RAW: run as root, or as systemd's unit does")
+    marks = any(check.route and check.route.mark for check in plan.checks.values())
+    if marks and not permitted_capabilities() & {Capability.NET_RAW, Capability.NET_ADMIN}:
+        problems.append(NO_MARK)
     if problems:
         raise KernelError("; ".join(problems))
 

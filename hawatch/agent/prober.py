@@ -35,7 +35,7 @@ from hawatch.agent.measures import (
 )
 from hawatch.agent.messages import AreYouThere, Assign, CheckSummary, IAmHere, Link, Summary, Verdicts, WorkMessage
 from hawatch.agent.ping_lane import PingLane
-from hawatch.agent.runner import boottime_ns, run_probe
+from hawatch.agent.runner import boottime_ns, fit, run_probe
 from hawatch.agent.stream_lane import StreamLane
 from hawatch.agent.watched import Watched, watch
 from hawatch.errors import PeerError
@@ -204,6 +204,8 @@ class Prober:
         watched = self.watched.get(slot.check.id)
         if watched is None:
             return
+        if watched.check.plugin:
+            result = fit(result)
         watched.runs += 1
         watched.all_runs += 1
         if result.ok:

@@ -15,7 +15,7 @@ import socket
 import ssl
 import struct
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import trio
 
@@ -31,12 +31,16 @@ from hawatch.faults import (
 from hawatch.model import NS_PER_S
 from hawatch.net import open_connection
 from hawatch.plugin import Attempt, Probe, Receive, Result, Send, StartTls, Step, down
+from hawatch.text import clean, cut
 from hawatch.tls import check_certificate, tls_context
 
 FIRST_BYTES_KEPT = 256
 """Bytes kept of what a server sends first in a handshake, to quote when it is no TLS."""
 EXCEPTIONS_LOGGED_LIMIT = 200
 """Different exceptions of probes that are logged with a traceback, each once; all of them are reasons."""
+REASON_LIMIT = 1000
+"""Characters of a plug-in's reason that are kept."""
+WEIGHT_MAX = 65535
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 logger = logging.getLogger(__name__)
@@ -67,6 +71,16 @@ async def run_probe(probe: Probe, attempt: Attempt) -> Outcome:
     if result is None:
         result = down(deadline_reason(attempt.waiting_for, attempt.timeout_ns))
     return Outcome(result, started_ns, boottime_ns())
+
+
+def fit(result: Result) -> Result:
+    """Return an outsider's result fit to be sent and shown: its types may be wrong, and its text may be a server's."""
+    weight: object = result.weight
+    if weight is not None and not (isinstance(weight, int) and 0 <= weight <= WEIGHT_MAX):
+        return down(f"the probe asked for weight {cut(clean(str(weight)))}, wanted 0 to {WEIGHT_MAX}")
+    facts = {str(name): number for name, number in result.facts.items() if isinstance(number, int)}
+    reason = clean(str(result.reason)[:REASON_LIMIT])
+    return replace(result, ok=bool(result.ok), reason=reason, facts=facts, inconclusive=bool(result.inconclusive))
 
 
 def boottime_ns() -> int:
@@ -148,11 +162,12 @@ class _Dialogue:
 
     async def _connect(self) -> None:
         self.attempt.waiting_for = "connection"
-        port = self.probe.target.port
+        target = self.probe.target
+        port = target.port
         if port is None:
             raise Fault("no port to connect to")
         try:
-            self.wire = self.stream = _Wire(await open_connection(self.probe.target.address, port))
+            self.wire = self.stream = _Wire(await open_connection(target.address, port, target.route))
         except OSError as error:
             raise Fault(connect_reason(error)) from error
 

@@ -24,7 +24,7 @@ from errno import EAGAIN, EINPROGRESS
 from hawatch.agent.runner import boottime_ns
 from hawatch.faults import broken_reason, connect_reason, deadline_reason, exception_reason, is_ours
 from hawatch.health.schedule import Slot
-from hawatch.net import numeric_address
+from hawatch.net import numeric_address, take_route
 from hawatch.plugin import Conversation, Probe, Receive, Result, Send, down
 
 EVENTS_PER_WAIT = 512
@@ -154,6 +154,8 @@ class StreamLane:
             family, address = self._address(check.address, check.port)
             # The type beneath socket.socket: a third of its cost, and the flag saves a system call.
             sock = socket.SocketType(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            if check.route is not None:
+                take_route(sock, check.route)
             number = sock.connect_ex(address)
             if number not in (0, EINPROGRESS):
                 raise OSError(number, "")

@@ -50,13 +50,13 @@ class Watched:
 
 def watch(check: Check, judge: CheckJudge) -> Watched:
     """Make a check's probe; one that cannot be made is a probe that always fails and says why."""
-    target = Target(check.address, check.port, check.service, check.group)
+    target = Target(check.address, check.port, check.service, check.group, check.route)
     probe: Probe
     try:
         kind = probe_class(check.type)
         probe = kind(kind.options_type.model_validate(dict(check.options)), target)
         fast = probe.is_conversation() and probe.tls_mode() == "none"
-        echo = probe.echo()
+        echo = probe.echo() if check.route is None else None  # those of the lane go the usual way
     except Exception as error:
         logger.exception("the probe %s of %s cannot be made", check.type, check.address)
         probe, fast, echo = _Unmade(exception_reason(error), target), False, None

@@ -12,7 +12,7 @@ import trio
 from pydantic import ValidationError
 
 from hawatch.agent.runner import Outcome, run_probe
-from hawatch.cli.probe_words import describe_options, parse_options, parse_port, parse_target
+from hawatch.cli.probe_words import describe_options, parse_options, parse_port, parse_route, parse_target
 from hawatch.config.durations import parse_duration
 from hawatch.config.probes import complete_options
 from hawatch.config.validation import describe
@@ -23,6 +23,7 @@ from hawatch.text import clean
 
 EXIT_UP, EXIT_DOWN = 0, 1
 TIMEOUT = "5s"
+ROUTE_KEYS = ("source", "interface", "mark")
 SCHEDULE_KEYS = frozenset({"type", "interval", "rise", "fall", "address"})
 WIDTH = 100
 
@@ -93,6 +94,7 @@ def make_request(found: type[Probe], given: Mapping[str, object]) -> Request:
     words = [str(word) for word in given["words"]]  # type: ignore[attr-defined]
     timeout_text = str(given.get("timeout", TIMEOUT))
     own = []
+    way: dict[str, str] = {}
     for word in words:
         key, _, value = word.partition("=")
         if key in SCHEDULE_KEYS:
@@ -101,10 +103,12 @@ def make_request(found: type[Probe], given: Mapping[str, object]) -> Request:
             timeout_text = value
         elif key == "port":
             port = parse_port(value)
+        elif key in ROUTE_KEYS:
+            way[key] = value
         else:
             own.append(word)
     port = choose_port(found, str(given["type"]), port)
-    target = Target(address, port, str(given.get("service", "")), str(given.get("group", "")))
+    target = Target(address, port, str(given.get("service", "")), str(given.get("group", "")), parse_route(way))
     probe = make_probe(found, own, target)
     return Request(str(given["type"]), probe, parse_timeout(timeout_text), bool(given.get("json", False)))
 
@@ -124,10 +128,13 @@ def make_probe(found: type[Probe], words: Sequence[str], target: Target) -> Prob
     """Return the probe with its options; raise UsageError with every mistake in them."""
     tables = parse_options(words, found.options_type)
     try:
-        return found(complete_options(found, tables), target)
+        options = complete_options(found, tables)
+        if target.route and (why := found.no_route(options)):
+            raise UsageError(f"{', '.join(ROUTE_KEYS)}: {why}")
+        return found(options, target)
     except ValidationError as error:
         raise UsageError("\n".join(mistakes(error, tables, found))) from error
-    except ConfigError:
+    except (ConfigError, UsageError):
         raise
     except Exception as error:
         raise UsageError(f"the probe cannot be made: {type(error).__name__}: {clean(str(error))}") from error

@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 from hawatch.config.validation import section_of
 from hawatch.errors import UsageError
+from hawatch.model import Route
 
 SEQUENCES = (tuple, list, set, frozenset, Sequence)
 TARGETS = '"192.0.2.1", "192.0.2.1:25", "2001:db8::1", "[2001:db8::1]:25"'
@@ -40,6 +41,20 @@ def parse_port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= 65535):
         raise UsageError(f'"{text}" is no port; accepted: 1 to 65535')
     return int(text)
+
+
+def parse_route(way: Mapping[str, str]) -> Route | None:
+    """Return the way that source, interface and mark describe, None where none is given; raise UsageError."""
+    if not way:
+        return None
+    mark = way.get("mark", "0")
+    if not (mark.isascii() and mark.isdigit() and int(mark[:11]) < 1 << 32):
+        raise UsageError(f'"{mark}" is no mark; accepted: 0 to 4294967295')
+    sources = way["source"].split(",") if "source" in way else []
+    try:
+        return Route(tuple(str(ip_address(source)) for source in sources), way.get("interface", ""), int(mark))
+    except ValueError as error:
+        raise UsageError(f"source: {error}") from error
 
 
 def parse_options(words: Sequence[str], model: type[BaseModel]) -> dict[str, object]:

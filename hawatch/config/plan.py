@@ -25,6 +25,7 @@ from hawatch.model import (
     OnFail,
     Plan,
     Protocol,
+    Route,
     ServerPlan,
     ServiceKey,
     ServicePlan,
@@ -89,7 +90,13 @@ def plan_service(service: Service, checks: dict[str, Check], probes: ProbeTypes)
         ServerPlan(
             destination=destination_of(service, server),
             checks=tuple(
-                add_check(checks, question, question.probe.address or server.address, service.port_of(server))
+                add_check(
+                    checks,
+                    question,
+                    question.probe.address or server.address,
+                    service.port_of(server),
+                    server.probe_mark,
+                )
                 for question in asked
             ),
         )
@@ -103,6 +110,8 @@ def plan_service(service: Service, checks: dict[str, Check], probes: ProbeTypes)
         sorry=plan_sorry(service, asked, checks),
         on_fail=OnFail(service.on_fail),
         on_all_down=OnAllDown(service.when_all_down),
+        min_weight=service.min_weight,
+        hysteresis=service.hysteresis,
     )
 
 
@@ -194,7 +203,15 @@ def make_question(service: Service, probe: ProbeConfig, probes: ProbeTypes) -> Q
     )
 
 
-def add_check(checks: dict[str, Check], question: Question, address: str, server_port: int) -> str:
+def route_of(probe: ProbeConfig, server_mark: int = 0) -> Route | None:
+    """Return the way that a probe's packets take; None where it is the usual one."""
+    route = Route(probe.source, probe.interface, server_mark or probe.mark)
+    return None if route == Route() else route
+
+
+def add_check(
+    checks: dict[str, Check], question: Question, address: str, server_port: int, server_mark: int = 0
+) -> str:
     """Return the id of the check that puts a question to a target; add it where no other service has.
 
     What is asked of whom makes the id, so that it outlives a change of interval. Where services ask the same at
@@ -202,9 +219,11 @@ def add_check(checks: dict[str, Check], question: Question, address: str, server
     """
     probe = question.probe
     port = (probe.port or server_port or None) if question.uses_port else None
+    route = route_of(probe, server_mark)
+    way = f" {' '.join(route.source)} {route.interface} {route.mark}" if route else ""
     for schedule in ("", f"{probe.interval} {probe.timeout} {probe.rise} {probe.fall}"):
         check = Check(
-            id=check_id(question.text, f"{address} {port} {schedule}"),
+            id=check_id(question.text, f"{address} {port} {schedule}{way}"),
             type=probe.type,
             options=question.options,
             address=address,
@@ -216,6 +235,7 @@ def add_check(checks: dict[str, Check], question: Question, address: str, server
             service=question.service,
             group=question.group,
             plugin=question.plugin,
+            route=route,
         )
         if checks.setdefault(check.id, check) == check:
             return check.id

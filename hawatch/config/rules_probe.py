@@ -15,7 +15,7 @@ from hawatch.config.validation import describe
 from hawatch.errors import ConfigError
 from hawatch.plugin import Probe
 
-COMMON_KEYS = ("type", "interval", "timeout", "rise", "fall", "port", "address")
+COMMON_KEYS = ("type", "interval", "timeout", "rise", "fall", "port", "address", "source", "interface", "mark")
 
 
 def find_errors(config: Config, probes: ProbeTypes) -> Iterator[Finding]:
@@ -31,6 +31,7 @@ def find_errors(config: Config, probes: ProbeTypes) -> Iterator[Finding]:
                 continue
             yield from own_options(probe, here, probe_class)
             yield from port(service, probe, here, probe_class)
+            yield from source(service, probe, here)
 
 
 def schedule(probe: ProbeConfig, here: Path) -> Iterator[Finding]:
@@ -54,7 +55,10 @@ def unknown_type(probe: ProbeConfig, here: Path, probes: ProbeTypes, error: Conf
 def own_options(probe: ProbeConfig, here: Path, probe_class: type[Probe]) -> Iterator[Finding]:
     """The type accepts its options."""
     try:
-        complete_options(probe_class, probe.options)
+        options = complete_options(probe_class, probe.options)
+        for key in ("source", "interface", "mark"):
+            if getattr(probe, key) and (why := probe_class.no_route(options)):
+                yield Finding((*here, key), why, f"no {key}")
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             finding = describe(detail, probe.options, probe_class.options_type)
@@ -81,3 +85,14 @@ def port(service: Service, probe: ProbeConfig, here: Path, probe_class: type[Pro
         (*here, "port"), f'missing: {what} names no port for probe "{probe.type}"', "the port to ask, 1 to 65535",
         depends=((*service_path, "port"), (*service_path, "server", "*", "port"), (*service_path, "fwmark")),
     )  # fmt: skip
+
+
+def source(service: Service, probe: ProbeConfig, here: Path) -> Iterator[Finding]:
+    """One asks from an address of the family that is asked."""
+    asked = [probe.address] if probe.address else [server.address for server in service.server]
+    families = {":" in address for address in asked if address}
+    if any({":" in one} != families for one in probe.source if families):
+        yield Finding(
+            (*here, "source"), "not of the family of what is asked", "addresses of the directors, of that family",
+            depends=((*here, "address"), (*here[:2], "server", "*", "address")),
+        )  # fmt: skip

@@ -171,6 +171,22 @@ def sorry(service: Service, here: Path) -> Iterator[Finding]:
         yield Finding(path, "a real server of this service already", "another server")
 
 
+def least_weight(service: Service, here: Path) -> Iterator[Finding]:
+    """What a service needs to be up can be had, and what takes it down is not nothing."""
+    if service.hysteresis >= service.min_weight and service.hysteresis:
+        yield Finding(
+            (*here, "hysteresis"), f"as much as min_weight ({service.min_weight}), or more",
+            f"0 to {service.min_weight - 1}", depends=((*here, "min_weight"),),
+        )  # fmt: skip
+    asked_for = any("weight_from_status" in probe.options for probe in service.probe)
+    most = sum(server.weight for server in service.server)
+    if not asked_for and service.min_weight > 1 and service.min_weight + service.hysteresis > most:
+        yield Finding(
+            (*here, "min_weight"), f"with hysteresis more than the weights of all its servers ({most}): never up",
+            f"at most {most}, with hysteresis", depends=((*here, "hysteresis"), (*here, "server", "*", "weight")),
+        )  # fmt: skip
+
+
 def each_service(rule: ServiceRule) -> Callable[[Config], Iterator[Finding]]:
     """Make a rule of the configuration of one about a service."""
 
@@ -202,5 +218,5 @@ RULES = (
     kernel_keys,
     groups,
     mixed_families_synchronised,
-    *map(each_service, (identity, scheduler_flags, persistence, one_packet, sorry, *SERVER_RULES)),
+    *map(each_service, (identity, scheduler_flags, persistence, one_packet, sorry, least_weight, *SERVER_RULES)),
 )

@@ -12,6 +12,7 @@ from hawatch.config.fields import (
     Address,
     Boolean,
     Integer,
+    Interface,
     Name,
     PersistenceMask,
     Section,
@@ -21,11 +22,14 @@ from hawatch.config.fields import (
 from hawatch.model import NS_PER_S, TunnelChecksum, TunnelType
 
 WEIGHT_MAX = 65535
+MIN_WEIGHT_MAX = WEIGHT_MAX * 1024
 THRESHOLD_MAX = 2**32 - 1
 FWMARK_MAX = 2**32 - 1
 RISE_FALL_MAX = 1000
 SERVERS_MAX = 1024
 """Servers of one service."""
+SOURCES_MAX = 16
+"""Source addresses of one probe."""
 PROBES_MAX = 16
 """Probes of one service."""
 
@@ -39,6 +43,7 @@ ForwardName = Literal["direct", "tunnel", "masquerade"]
 
 ServicePort = Annotated[Integer, Field(ge=0, le=PORT_MAX)]
 Port = Annotated[Integer, Field(ge=1, le=PORT_MAX)]
+Mark = Annotated[Integer, Field(ge=0, le=FWMARK_MAX)]
 Threshold = Annotated[Integer, Field(ge=0, le=THRESHOLD_MAX)]
 
 
@@ -72,6 +77,15 @@ class ProbeConfig(BaseModel):
     )
     port: Port | None = Field(default=None, description="port to ask; default: the server's")
     address: Address = Field(default="", description="address to ask; default: the server's")
+    source: Annotated[tuple[Address, ...], BeforeValidator(listed, json_schema_input_type=str | tuple[str, ...])] = (
+        Field(
+            default=(),
+            max_length=SOURCES_MAX,
+            description="address to ask from, or one for each director: the first that this machine has",
+        )
+    )
+    interface: Interface = Field(default="", description="interface to ask through; default: the routing table says")
+    mark: Mark = Field(default=0, description="firewall mark of the packets, for policy routing; 0: none")
 
     @property
     def options(self) -> dict[str, object]:
@@ -93,6 +107,7 @@ class Server(Section):
     lower_threshold: Threshold = Field(
         default=0, description="connections below which it gets new ones again; 0: the kernel takes 3/4 of the upper"
     )
+    probe_mark: Mark = Field(default=0, description="firewall mark of its probes' packets; 0: the probe's")
 
 
 class Service(Section):
@@ -136,6 +151,12 @@ class Service(Section):
     )
     on_all_down: Literal["sorry", "keep_last", "keep_all", "empty"] | None = Field(
         default=None, description='when no server is up; default: "sorry" with a sorry server, else "keep_last"'
+    )
+    min_weight: Annotated[Integer, Field(ge=1, le=MIN_WEIGHT_MAX)] = Field(
+        default=1, description="weights of the servers that serve, added up, below which on_all_down holds"
+    )
+    hysteresis: Annotated[Integer, Field(ge=0, le=MIN_WEIGHT_MAX)] = Field(
+        default=0, description="down only so far below min_weight, up again only so far above"
     )
     probe: Annotated[
         tuple[ProbeConfig, ...],

@@ -11,6 +11,9 @@ service it finds the state of each server, then what is to be in the table:
   `keep_last` keeps the servers that were the last to serve: a probe may be wrong about all of them, and a client loses
   nothing by trying.
 
+A service may ask for more than one server that serves: below `min_weight` all of this holds, too, and those that still
+serve get weight 0 where another one stands in for them.
+
 Nothing is decided about a service as a whole while it has servers that were never looked at: where none serves yet,
 what the kernel has stays, servers that are down included. So a restart in the midst of an outage empties no service
 and takes no sorry server away, and nobody is told that the service is back.
@@ -154,21 +157,27 @@ def _decide_service(service: ServicePlan, inputs: Inputs, memory: ServiceMemory)
     counted = (one for one in seen if not (memory.down and one.health is CheckState.UNKNOWN))
     serving = frozenset(one.key for one in counted if one.serves)
     undecided = any(one.state is ServerState.UNKNOWN for one in seen)
-    all_down = not serving and not undecided and bool(seen)
     sorry = _look(service, service.sorry, inputs, there) if service.sorry else None
+    # What stands in at the start was called by the agent before us, for want of enough servers.
+    was_down = memory.down or bool(sorry and sorry.present and undecided)
+    strength = sum(one.weight for one in seen if one.key in serving)
+    enough = is_enough(service, strength, was_down=was_down)
+    all_down = bool(seen) and not enough and (not undecided or bool(serving and sorry and sorry.present))
     table = _members(service, seen)
     kept: frozenset[DestinationKey] = frozenset()
     words = ""
     if all_down:
         last = memory.last_serving or frozenset(there)
         extra, words = _when_all_down(service, seen, sorry, last)
+        if serving and (service.on_all_down is OnAllDown.EMPTY or (sorry and sorry.key in extra)):
+            table |= {key: replace(table[key], weight=0) for key in serving}  # their connections live on
         table |= extra
         kept = frozenset(extra)
     elif not serving and service.on_all_down is not OnAllDown.EMPTY:
         held = _held(seen, sorry)
         table |= held
         kept = frozenset(held)
-    status = _service_status(service, seen, serving, words, undecided=undecided)
+    status = _service_status(service, seen, serving if enough else frozenset(), words, undecided=undecided)
     return _Outcome(
         TableEntry(service.virtual, table),
         tuple(_statuses(service, seen, sorry, table, kept)),
@@ -176,10 +185,20 @@ def _decide_service(service: ServicePlan, inputs: Inputs, memory: ServiceMemory)
         (*_server_events(service, seen, memory), *_service_events(service, seen, memory, status)),
         ServiceMemory(
             {one.key: one.state for one in seen},
-            serving or memory.last_serving,
+            serving if enough else memory.last_serving,
             status.state == "down" or (memory.down and status.state == "unknown"),
         ),
     )
+
+
+def is_enough(service: ServicePlan, strength: int, *, was_down: bool) -> bool:
+    """Tell whether servers of this weight, added up, are enough for a service to be up.
+
+    It comes up at `min_weight + hysteresis`, and goes down at 0 or below `min_weight - hysteresis`.
+    """
+    if was_down:
+        return strength >= service.min_weight + service.hysteresis
+    return strength > 0 and strength >= service.min_weight - service.hysteresis
 
 
 def _look(
@@ -269,10 +288,16 @@ def _service_status(
         return ServiceStatus(service.name, "up", f"{len(serving)} of {len(seen)} servers serve")
     if undecided:
         return ServiceStatus(service.name, "unknown", "its servers are being probed for the first time")
-    reasons = [f"{one.key} {_why_not(one)}" for one in seen]
+    reasons = [f"{one.key} {_why_not(one)}" for one in seen if not one.serves]
     told = ", ".join(reasons[:REASONS_SHOWN_LIMIT])
     if len(reasons) > REASONS_SHOWN_LIMIT:
         told += f" and {len(reasons) - REASONS_SHOWN_LIMIT} more"
+    if any(one.serves for one in seen):
+        strength = sum(one.weight for one in seen if one.serves)
+        least = service.min_weight + service.hysteresis
+        return ServiceStatus(
+            service.name, "down", f"too few servers serve: weight {strength}, wanted {least} ({told}); {words}"
+        )
     return ServiceStatus(service.name, "down", f"no server serves ({told}); {words}")
 
 

@@ -21,6 +21,9 @@ PENALTY_HOLD = 3000.0
 PENALTY_FREE = 1000.0
 HALF_LIFE_NS = 60 * NS_PER_S
 HOLD_NS_MAX = 600 * NS_PER_S
+REASON_INTERVAL_NS = 5 * NS_PER_S
+"""A check that is down tells another reason no more often: servers that put the time of day, or a number, into each
+answer would have the core decide anew at every run."""
 
 UP, DOWN, UNKNOWN = CheckState.UP, CheckState.DOWN, CheckState.UNKNOWN
 
@@ -35,7 +38,7 @@ TRANSITIONS: dict[CheckState, dict[bool, CheckState]] = {
 class CheckJudge:
     """Judges the results of one check."""
 
-    __slots__ = ("_fall", "_penalty", "_penalty_ns", "_rise", "_streak", "held_until_ns", "verdict")
+    __slots__ = ("_fall", "_penalty", "_penalty_ns", "_rise", "_said_ns", "_streak", "held_until_ns", "verdict")
 
     def __init__(self, check: Check, known: Verdict | None, now_ns: int, wall_ns: int) -> None:
         self.verdict = known or Verdict(check.id, UNKNOWN)
@@ -43,6 +46,8 @@ class CheckJudge:
         self._fall = check.fall
         self._streak = 0
         """Results in a row that speak against the present state."""
+        self._said_ns = now_ns - REASON_INTERVAL_NS
+        """When another reason was told last."""
         self._penalty = self.verdict.penalty
         self._penalty_ns = now_ns - max(0, wall_ns - self.verdict.penalty_wall_ns) if self._penalty else now_ns
         held_wall_ns = self.verdict.held_until_wall_ns
@@ -69,8 +74,9 @@ class CheckJudge:
                 return self._hold(wall_ns)
             return self._change(TRANSITIONS[state][ok], reason, now_ns, wall_ns)
         self._streak = 0
-        if reason == self.verdict.reason:
+        if reason == self.verdict.reason or now_ns - self._said_ns < REASON_INTERVAL_NS:
             return None
+        self._said_ns = now_ns
         return self._say(reason)
 
     def _change(self, state: CheckState, reason: str, now_ns: int, wall_ns: int) -> Verdict:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from hawatch.actions.ipvs import Ipvs, check_capabilities
+from hawatch.actions.ipvs_codec import SVC_PROTOCOL, encode_change
+from hawatch.actions.netlink_codec import Request, attribute_u16
 from hawatch.health.table import AddDestination, AddService, DeleteDestination, SetDestination, diff
 from hawatch.model import (
     Destination,
@@ -113,6 +115,20 @@ def test_foreign_services_stay(ipvs: Ipvs):
     ipvs.apply(diff(ipvs.read(), table(VirtualService(FOUR), Destination(SERVER))))
     ipvs.apply(diff(ipvs.read(), {}, owned=[FOUR]))
     assert ipvsadm("-Sn").strip() == "-A -t 203.0.113.9:443 -s rr"
+
+
+def test_a_service_of_no_protocol_that_we_know_is_passed_over(ipvs: Ipvs):
+    """A program that forgets the protocol makes one of number 0."""
+    made = encode_change(ipvs._family, AddService(VirtualService(FOUR)))
+    tcp = attribute_u16(SVC_PROTOCOL, 6)
+    assert made.body.count(tcp) == 1
+    ipvs._netlink.request(Request(made.type, made.body.replace(tcp, attribute_u16(SVC_PROTOCOL, 0)), made.flags))
+    assert ipvsadm("-Ln").count("192.0.2.1:80") == 1
+    assert ipvs.read() == {}
+    ours = table(VirtualService(FOUR), Destination(SERVER))
+    assert ipvs.apply(diff({}, ours)) == ()
+    assert ipvs.read() == ours
+    assert ipvsadm("-Ln").count("192.0.2.1:80") == 2
 
 
 def test_a_refusal_names_the_change_and_the_others_are_made(ipvs: Ipvs):

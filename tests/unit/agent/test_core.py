@@ -443,3 +443,31 @@ def test_no_agent_is_status_three(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 3
     assert "no agent answers" in done.stderr
+
+
+def test_a_weight_that_a_program_asks_for_outlives_the_core(agent: Agent) -> None:
+    first, second = agent.servers
+    status = agent.directory / "status"
+    status.write_text("7")
+    program = agent.directory / "weigh"
+    program.write_text(f"#!/bin/sh\nexit $(cat {status})\n")
+    program.chmod(0o755)
+    text = agent.config.read_text()
+    start, end = text.index("probe = {"), text.index("on_all_down")
+    probe = f'probe = {{ type = "exec", command = ["{program}"], weight_from_status = true, interval = "200ms", ' + (
+        'timeout = "200ms", rise = 1, fall = 2 }\n'
+    )
+    agent.config.write_text(text[:start] + probe + text[end:])
+    agent.ctl("reload")
+    agent.wait(lambda: agent.table() == {first.name: 5, second.name: 5})
+    changes = agent.kernel.changes()
+    for name in ("core", "core", "prober"):
+        pid = agent.worker(name)["pid"]
+        os.kill(pid, signal.SIGKILL)
+        agent.wait(lambda pid=pid, name=name: bool(agent.states()) and agent.worker(name)["pid"] not in (0, pid))
+        agent.wait(lambda: agent.worker("prober")["state"] == "running")
+        # The prober's next summary has come: it has looked at the servers since.
+        agent.wait(lambda: None not in [one.get("latency_ms") for one in agent.status()["services"][0]["servers"]])
+    assert agent.kernel.changes() == changes
+    status.write_text("0")
+    agent.wait(lambda: agent.table() == {first.name: 1, second.name: 1})

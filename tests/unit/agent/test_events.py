@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -179,3 +180,16 @@ def test_an_output_that_is_gone_does_not_stop_the_file(tmp_path: Path) -> None:
         writer.write(record)
     writer.close(10)
     assert len(read_back(tmp_path / "events.jsonl")) == 3
+
+
+def test_a_file_or_folder_that_was_removed_is_made_anew(tmp_path: Path) -> None:
+    path, output = tmp_path / "dir" / "events.jsonl", io.StringIO()
+    writer = EventWriter(path, output)
+    for number, remove in enumerate((path.unlink, lambda: shutil.rmtree(path.parent), lambda: None)):
+        writer.write(records(1, number)[0])
+        while len(output.getvalue().splitlines()) <= number or names(read_back(path)) != [f"e{number}"]:
+            os.sched_yield()
+        remove()
+    writer.close(10)
+    assert names(read_back(path)) == ["e2"]
+    assert writer.lost == 0

@@ -88,6 +88,16 @@ async def test_a_weight_lasts_until_a_good_run_asks_for_another(prober):
     assert told == [({"a": -1}, {}), ({"a": 0}, {"a": 0}), ({}, {"a": 0}), ({}, {"a": 0}), ({"a": -1}, {})]
 
 
+async def test_a_plug_ins_result_is_made_fit_before_it_is_told(prober):
+    prober.assign([check(1, fall=1, plugin=True)], [Verdict("a", CheckState.UP)])
+    slot, now_ns = started(prober), boottime_ns()
+    prober.take(slot, down("\udcff" * 5000), now_ns, now_ns)
+    prober.take(slot, Result(ok=True, weight=10**30), now_ns, now_ns)
+    msgspec.msgpack.encode(prober.verdicts())
+    assert prober.verdicts()[0].reason == f"the probe asked for weight {10**30}, wanted 0 to 65535"
+    assert prober.weights() == {}
+
+
 async def hear(end: socket.socket, splitter: FrameSplitter, kind: type) -> object:
     """Return the next message of a kind from the prober."""
     stream = trio.socket.from_stdlib_socket(end)

@@ -9,7 +9,7 @@ import pytest
 import trio
 from pydantic import Field
 
-from hawatch.agent.runner import Outcome, run_probe
+from hawatch.agent.runner import Outcome, fit, run_probe
 from hawatch.model import NS_PER_MS, NS_PER_S
 from hawatch.plugin import (
     Attempt,
@@ -330,3 +330,11 @@ async def test_cancellation_from_outside_passes() -> None:
         probe.behaviour = "sleep"
         await run_probe(probe, Attempt(60 * NS_PER_S))
     assert scope.cancelled_caught
+
+
+def test_what_an_outsider_returns_is_made_fit() -> None:
+    found = fit(Result(ok=1, reason="a\x1b[2J\udcff\n" + "b" * 5000, facts={"n": 1, "x": "y"}))  # type: ignore[arg-type,dict-item]
+    assert found == Result(ok=True, reason="a [2J  " + "b" * 993, facts={"n": 1})
+    assert fit(Result(ok=True, weight=65535)) == Result(ok=True, weight=65535)
+    for weight in (-1, 65536, 10**30, "5"):
+        assert fit(Result(ok=True, weight=weight)).reason.endswith(", wanted 0 to 65535")  # type: ignore[arg-type]

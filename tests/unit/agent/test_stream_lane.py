@@ -14,10 +14,11 @@ import trio
 from hawatch.agent.runner import boottime_ns, run_probe
 from hawatch.agent.stream_lane import StreamLane
 from hawatch.health.schedule import Schedule, Slot
-from hawatch.model import NS_PER_MS, NS_PER_S, Check
+from hawatch.model import NS_PER_MS, NS_PER_S, Check, Route
 from hawatch.plugin import Attempt, Probe, Result, Send, Target, up
 from hawatch.probes.http import HttpOptions, HttpProbe
 from hawatch.probes.tcp import TcpOptions, TcpProbe
+from tests.unit.servers import tcp_server
 
 TIMEOUT_NS = 400 * NS_PER_MS
 Handler = Callable[[trio.SocketStream], Awaitable[None]]
@@ -213,3 +214,26 @@ async def test_many_at_once_end_by_their_deadlines():
         nursery.cancel_scope.cancel()
     lane.close()
     assert [sum(result.ok is wanted for result in results) for wanted in (True, False)] == [100, 100]
+
+
+async def test_a_way_of_its_own_is_taken_and_one_that_is_not_there_says_nothing_of_the_server() -> None:
+    seen: list[str] = []
+
+    async def handle(stream: trio.SocketStream) -> None:
+        seen.append(stream.socket.getpeername()[0])
+
+    results: list[Result] = []
+    lane = StreamLane(lambda _slot, result, _start, _end: results.append(result))
+    async with tcp_server(handle) as port:
+        for name, route in (("a", Route(("192.0.2.77", "127.0.0.9"))), ("b", Route(interface="nosuch0"))):
+            check = Check(name, "tcp", {}, "127.0.0.1", port, NS_PER_S, NS_PER_S, 1, 1, route=route)
+            slot = Slot(check, 0, 0)
+            lane.start([(slot, TcpProbe(TcpOptions(expect="x"), Target("127.0.0.1", port, route=route)))])
+        with trio.fail_after(10):
+            while len(results) < 2:
+                lane.poll()
+                await trio.sleep(0.002)
+    lane.close()
+    assert seen == ["127.0.0.9"]
+    assert (results[0].reason, results[0].inconclusive) == ("this machine has no such interface", True)
+    assert (results[1].reason, results[1].inconclusive) == ('connection closed without an answer, wanted "x"', False)

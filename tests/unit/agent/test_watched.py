@@ -4,7 +4,7 @@ from hawatch.agent.measures import CheckCounts
 from hawatch.agent.runner import run_probe
 from hawatch.agent.watched import Watched, watch
 from hawatch.health.verdict import CheckJudge
-from hawatch.model import NS_PER_S, Check, CheckState, Verdict
+from hawatch.model import NS_PER_S, Check, CheckState, Route, Verdict
 from hawatch.plugin import Attempt
 
 
@@ -40,3 +40,10 @@ async def test_a_probe_that_cannot_be_made_fails_and_says_why() -> None:
     outcome = await run_probe(one.probe, Attempt(NS_PER_S))
     assert not outcome.result.ok
     assert "carrier-pigeon" in outcome.result.reason
+
+
+def test_a_check_with_a_way_of_its_own() -> None:
+    route = Route(("127.0.0.9",))
+    assert watched(route=route).probe.target.route == route
+    assert watched(route=route).fast
+    assert watched(type="ping", port=None, route=route).echo is None

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import BaseModel, Field
 
-from hawatch.cli.probe_words import describe_options, parse_options, parse_target
+from hawatch.cli.probe_words import describe_options, parse_options, parse_route, parse_target
 from hawatch.errors import UsageError
+from hawatch.model import Route
 
 
 class Inner(BaseModel):
@@ -95,3 +96,13 @@ def test_description() -> None:
         ("tls.verify=true|false", "true", ""),
         ("needed=text", "required", ""),
     ]
+
+
+def test_ways() -> None:
+    assert parse_route({}) is None
+    assert parse_route({"mark": "7", "source": "192.0.2.1,2001:DB8::1", "interface": "eth0"}) == Route(
+        ("192.0.2.1", "2001:db8::1"), "eth0", 7
+    )
+    for way in ({"mark": "x"}, {"mark": "4294967296"}, {"source": "eth0"}):
+        with pytest.raises(UsageError):
+            parse_route(way)

@@ -18,6 +18,7 @@ from hawatch.model import (
     IpvsTimeouts,
     OnAllDown,
     OnFail,
+    Route,
     ServiceKey,
     Tunnel,
     TunnelChecksum,
@@ -209,3 +210,17 @@ def test_who_am_i(text, wanted, hostname, name):
 def test_who_am_i_not(wanted, hostname, words):
     with pytest.raises(ConfigError, match=words):
         find_node(load_text(PAIR, probes=FAKES), wanted, hostname)
+
+
+def test_a_way_of_its_own_makes_another_check():
+    plain = plan_of(SITE)
+    way = 'source = ["192.168.1.5", "192.168.1.6"], interface = "eth0", mark = 7'
+    routed = plan_of(SITE.replace('"tcp" }', f'"tcp", {way} }}') + "probe_mark = 9\n")
+    (check,) = routed.checks.values()
+    assert check.route == Route(("192.168.1.5", "192.168.1.6"), "eth0", 9)
+    assert check.id not in plain.checks
+    marks = [Route(mark=7), Route(mark=8)]
+    server = '[[service.server]]\naddress = "192.168.1.{}"\nprobe_mark = {}\n'
+    text = SITE.replace('"tcp" }', '"tcp", address = "192.168.1.110" }').partition("[[service.server]]")[0]
+    two = plan_of(text + server.format(1, 7) + server.format(2, 8))
+    assert [(check.address, check.route) for check in two.checks.values()] == [("192.168.1.110", one) for one in marks]

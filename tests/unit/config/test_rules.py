@@ -309,6 +309,30 @@ ROWS = [
     ),
     ("no rise", SITE.replace('"tcp" }', '"tcp", rise = 0 }'), 'service[1] "http".probe.rise', "not accepted"),
     (
+        "hysteresis as high as what it is about",
+        service("min_weight = 1\nhysteresis = 1"),
+        'service[1] "http".hysteresis',
+        "as much as min_weight (1), or more",
+    ),
+    (
+        "more weight wanted than there is",
+        service("min_weight = 2"),
+        'service[1] "http".min_weight',
+        "more than the weights of all its servers (1): never up",
+    ),
+    (
+        "source of another family",
+        SITE.replace('"tcp" }', '"tcp", source = "2001:db8::5" }'),
+        'service[1] "http".probe.source',
+        "not of the family",
+    ),
+    (
+        "mark that is none",
+        SITE + "probe_mark = -1\n",
+        'service[1] "http".server[1] "192.168.1.1".probe_mark',
+        "not accepted",
+    ),
+    (
         "no port for the probe",
         MARK.replace("[[service.server]]", '[service.probe]\ntype = "tcp"\n[[service.server]]'),
         'service[1] "mark".probe.port',

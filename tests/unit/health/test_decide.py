@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hawatch.health.decide import Decision, Inputs, Memory, decide
+from hawatch.health.decide import Decision, Inputs, Memory, decide, is_enough
 from hawatch.model import (
     Admin,
     CheckState,
@@ -240,6 +242,53 @@ def test_a_weight_that_a_probe_asks_for():
     assert weights(decision) == {ONE: 3, TWO: 10, THREE: 10}
 
 
+@pytest.mark.parametrize(
+    ("least", "hysteresis", "down_at", "up_at"),
+    [(1, 0, 0, 1), (2, 0, 1, 2), (3, 0, 2, 3), (3, 1, 1, 4), (10, 4, 5, 14)],
+)
+def test_enough_as_keepalived_counts_it(least, hysteresis, down_at, up_at):
+    plan = service(min_weight=least, hysteresis=hysteresis)
+    assert not is_enough(plan, down_at, was_down=False)
+    assert is_enough(plan, down_at + 1, was_down=False)
+    assert is_enough(plan, up_at, was_down=True)
+    assert not is_enough(plan, up_at - 1, was_down=True)
+    assert not is_enough(plan, 0, was_down=False)
+
+
+def test_too_few_servers_are_as_none_and_their_connections_live_on():
+    plan = with_sorry(min_weight=20)
+    before = run(plan, verdicts=verdicts(UP, UP, UP, sorry=UP))
+    weak = run(plan, before.memory, verdicts=verdicts(UP, DOWN, DOWN, sorry=UP), kernel=before.wanted)
+    assert weights(weak) == {ONE: 0, SORRY: 1}
+    assert weak.services[0].reason.startswith(f"too few servers serve: weight 10, wanted 20 ({TWO} is down: HTTP 503")
+    assert "service_down" in names(weak)
+    again = run(plan, weak.memory, verdicts=verdicts(UP, UP, DOWN, sorry=UP), kernel=weak.wanted)
+    assert weights(again) == {ONE: 10, TWO: 10}
+    assert "service_up" in names(again)
+
+
+@pytest.mark.parametrize(
+    ("policy", "left"),
+    [(OnAllDown.KEEP_LAST, {ONE: 10, THREE: 10}), (OnAllDown.KEEP_ALL, {ONE: 10, TWO: 10, THREE: 10}),
+     (OnAllDown.EMPTY, {ONE: 0})],
+)  # fmt: skip
+def test_too_few_servers_without_a_sorry_server(policy, left):
+    plan = service(min_weight=20, on_all_down=policy)
+    before = run(plan, verdicts=verdicts(UP, DOWN, UP))
+    assert weights(run(plan, before.memory, verdicts=verdicts(UP, DOWN, DOWN), kernel=before.wanted)) == left
+
+
+def test_a_restart_with_too_few_servers_changes_nothing():
+    plan = with_sorry(min_weight=20, hysteresis=5)
+    before = run(plan, verdicts=verdicts(UP, UP, UP, sorry=UP))
+    weak = run(plan, before.memory, verdicts=verdicts(UP, DOWN, DOWN, sorry=UP), kernel=before.wanted)
+    memory: Memory = {}
+    for states in [(), (UP,), (UP, DOWN), (UP, DOWN, DOWN)]:
+        decision = run(plan, memory, verdicts=verdicts(*states, sorry=UP if states else UNKNOWN), kernel=weak.wanted)
+        assert decision.wanted == weak.wanted, states
+        memory = decision.memory
+
+
 def test_servers_of_weight_0_serve_nobody():
     zero = {f"check {ONE}": 0, f"check {TWO}": 0}
     decision = run(with_sorry(), verdicts=verdicts(UP, UP, DOWN, sorry=UP), weights=zero)
@@ -298,6 +347,35 @@ def test_what_holds_always(steps, policy, on_fail):
         served = served or any(one.state is ServerState.UP for one in decision.servers if not one.sorry)
         if policy is OnAllDown.KEEP_LAST and served and not any(words) and UNKNOWN not in states[:3]:
             assert any(found.values())
+        memory, kernel = decision.memory, dict(decision.wanted)
+        after = run(plan, memory, verdicts=verdicts(), admin=admin, kernel=kernel)
+        assert after.wanted == decision.wanted, "a restart finds nothing to change"
+        assert not {"service_up", "service_down"} & set(names(after))
+
+
+@given(
+    st.lists(
+        st.tuples(st.tuples(*[st.sampled_from(CheckState)] * 4), st.tuples(*[st.sampled_from(Admin)] * 3)), max_size=8
+    ),
+    st.sampled_from(OnAllDown),
+    st.integers(1, 30),
+    st.integers(0, 9),
+)
+def test_what_holds_always_where_one_is_too_few(steps, policy, least, hysteresis):
+    """A core that is born anew finds nothing to change, and an administrator's word is kept."""
+    make = with_sorry if policy is OnAllDown.SORRY else partial(service, on_all_down=policy)
+    plan = make(min_weight=least, hysteresis=min(hysteresis, least - 1))
+    memory: Memory = {}
+    kernel: dict[ServiceKey, TableEntry] = {}
+    for states, words in steps:
+        admin = {("http", str(key)): word for key, word in zip((ONE, TWO, THREE), words, strict=True)}
+        decision = run(plan, memory, verdicts=verdicts(*states[:3], sorry=states[3]), admin=admin, kernel=kernel)
+        found = weights(decision)
+        for key, word in zip((ONE, TWO, THREE), words, strict=True):
+            assert not (word is Admin.DISABLED and key in found)
+            assert not (word is Admin.DRAINED and found.get(key))
+        serving = sum(found.values()) - found.get(SORRY, 0)
+        assert not (found.get(SORRY) and serving >= least + hysteresis and decision.services[0].state == "up")
         memory, kernel = decision.memory, dict(decision.wanted)
         after = run(plan, memory, verdicts=verdicts(), admin=admin, kernel=kernel)
         assert after.wanted == decision.wanted, "a restart finds nothing to change"

@@ -55,6 +55,17 @@ def test_the_reason_is_the_latest():
     assert one.take(ok=False, reason="no greeting in 1 s", now_ns=2 * NS_PER_S, wall_ns=WALL) is None
 
 
+def test_a_reason_that_changes_at_every_run_is_told_now_and_then():
+    one = judge(fall=1)
+    told = [
+        second
+        for second in range(20)
+        if one.take(ok=False, reason=f"451 busy at {second}", now_ns=second * NS_PER_S, wall_ns=WALL)
+    ]
+    assert told == [0, 1, 6, 11, 16]
+    assert one.verdict.reason == "451 busy at 16"
+
+
 def test_one_that_flaps_is_held_and_says_until_when():
     one = judge(rise=1, fall=1)
     play(one, "+-+-+-+-")

@@ -16,7 +16,7 @@ import trio
 from pydantic import ValidationError
 
 from hawatch.agent.runner import run_probe
-from hawatch.model import NS_PER_MS, NS_PER_S
+from hawatch.model import NS_PER_MS, NS_PER_S, Route
 from hawatch.plugin import Attempt, Result, Target
 from hawatch.probes.dns import DnsOptions, DnsProbe
 from tests.unit.servers import closed_port, endlessly, silence, tcp_server, udp_server
@@ -221,3 +221,14 @@ async def test_bind(bind: int) -> None:
         "no records for web.example.org AAAA (NOERROR, but an empty answer)"
     )
     assert (await ask(bind, name="long.example.org", record="TXT")).detail.endswith("over TCP, authoritative")
+
+
+async def test_a_way_of_its_own() -> None:
+    route = Route(("127.0.0.9",))
+    async with udp_server(good) as port:
+        for way, reason in (
+            (route, ""),
+            (Route(interface="nosuch0"), "this machine has no such interface"),
+        ):
+            probe = DnsProbe(DnsOptions(name="example.org", record="A"), Target("127.0.0.1", port, route=way))
+            assert (await run_probe(probe, Attempt(NS_PER_S))).result.reason == reason

@@ -32,6 +32,11 @@ def ask(answer: bytes, **options: object) -> Result:
     ("made", "first_lines"),
     [
         (probe(), b"GET / HTTP/1.1\r\nHost: 192.0.2.1\r\nUser-Agent: hawatch\r\n"),
+        (
+            probe(method="POST"),
+            b"POST / HTTP/1.1\r\nHost: 192.0.2.1\r\nUser-Agent: hawatch\r\nAccept: */*\r\nConnection: close\r\n"
+            b"Content-Length: 0\r\n",
+        ),
         (probe(port=8080), b"GET / HTTP/1.1\r\nHost: 192.0.2.1:8080\r\n"),
         (probe("2001:db8::1", 8080), b"GET / HTTP/1.1\r\nHost: [2001:db8::1]:8080\r\n"),
         (probe(port=443, security="tls"), b"GET / HTTP/1.1\r\nHost: 192.0.2.1\r\n"),

@@ -305,3 +305,8 @@ def test_nobody_else_pays_for_httpx(tmp_path: Path) -> None:
         "P(O(redirects=1), Target('192.0.2.1', 80)); assert 'httpx' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_way_of_its_own_is_not_taken() -> None:
+    assert HttpProbe.no_route(HttpOptions()) == ""
+    assert HttpProbe.no_route(HttpOptions(redirects=1)) == "does not go with redirects, proxy or version"

@@ -8,7 +8,7 @@ import struct
 import pytest
 
 from hawatch.agent.runner import run_probe
-from hawatch.model import NS_PER_MS
+from hawatch.model import NS_PER_MS, NS_PER_S, Route
 from hawatch.plugin import Attempt, Target
 from hawatch.probes import ping
 from hawatch.probes.ping import PingOptions, PingProbe
@@ -62,3 +62,12 @@ def test_replies_of_strangers_are_named_and_do_not_count():
 def test_loss_must_leave_one():
     with pytest.raises(ValueError, match="less than count"):
         PingOptions(count=2, loss=2)
+
+
+async def test_a_way_of_its_own():
+    probe = PingProbe(PingOptions(), Target("127.0.0.1", None, route=Route(("127.0.0.9",), "lo", 7)))
+    assert (await run_probe(probe, Attempt(NS_PER_S))).result.ok
+    probe = PingProbe(PingOptions(), Target("127.0.0.1", None, route=Route(("192.0.2.77",))))
+    result = (await run_probe(probe, Attempt(NS_PER_S))).result
+    assert result.inconclusive
+    assert result.reason == "this machine has no free local address or port for the connection"
