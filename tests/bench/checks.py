@@ -31,6 +31,8 @@ from tests.bench.site import Farm, Site, bench_site
 
 START_LIMIT_S = 60
 WARM_UP_S = 3
+TOLD_MAX = 4000
+"""Characters of an agent's words that an error shows."""
 SERVERS_PER_SERVICE = 20
 PROBES = {
     "http": 'type = "http", path = "/", status = [200]',
@@ -173,7 +175,9 @@ def wait_all_up(site: Site) -> float:
         if servers and all(server["state"] == "up" and server["latency_ms"] is not None for server in servers):
             return time.monotonic() - begun
         time.sleep(0.5)
-    raise RuntimeError("not all servers are up: " + (site.directory / f"{Path(sys.executable).name}.out").read_text())
+    raise RuntimeError(
+        "not all servers are up: " + (site.directory / f"{Path(sys.executable).name}.out").read_text()[-TOLD_MAX:]
+    )
 
 
 def percentile(values: list[float], share: float) -> float:

@@ -1,6 +1,6 @@
-"""Whether the agent grows: python -m tests.bench.memory [--minutes 10] [--servers 500].
+"""Whether the agent grows: python -m tests.bench.memory [--minutes 10] [--servers 1000].
 
-An hour of a large site in minutes: every server is checked four times a second over HTTP, and all the time some go
+An hour of a large site in minutes: every server is checked twice a second over HTTP, and all the time some go
 and come, so that verdicts, events and alerts are made, too. What each process has is looked at again and again; the
 first quarter of the time, in which histories and caches fill, does not count.
 """
@@ -17,7 +17,7 @@ from tests.bench.checks import groups, status, wait_all_up
 from tests.bench.cost import pss_mb, tree
 from tests.bench.site import Farm, Site, bench_site
 
-INTERVAL_MS = 250
+INTERVAL_MS = 500
 FLIP_S = 2.0
 """So often one server of a hundred goes, and those that went before come back."""
 LOOK_S = 5.0
@@ -28,7 +28,7 @@ def config(farm: Farm) -> str:
     text = '[[director]]\nname = "bench"\n'
     for number, addresses in enumerate(groups(farm)):
         text += f'[[service]]\nname = "s{number}"\naddress = "10.201.0.{1 + number}"\nport = 80\n'
-        text += f'probe = {{ type = "http", interval = "{INTERVAL_MS}ms", timeout = "200ms", rise = 1, fall = 1 }}\n'
+        text += f'probe = {{ type = "http", interval = "{INTERVAL_MS}ms", timeout = "{INTERVAL_MS}ms", rise = 1, fall = 2 }}\n'
         text += "server = [" + ", ".join(f'{{ address = "{one}" }}' for one in addresses) + "]\n"
     return text
 
@@ -89,7 +89,7 @@ def main(words: list[str] | None = None) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--servers", type=int, default=500)
+    parser.add_argument("--servers", type=int, default=1000)
     arguments = parser.parse_args(words)
     with bench_site(arguments.servers) as site:
         looks, events = run(site, arguments.minutes)
