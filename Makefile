@@ -44,7 +44,9 @@ bench: packages $(VENV)/.ready
 	$(BIN)/python -m tests.bench.page
 	$(BIN)/python -m tests.bench.console
 	$(ON_IPVS) $(BIN)/python -m tests.bench.ipvs
+	$(BIN)/python -m tests.bench.memory
 	$(ON_IPVS) $(BIN)/python -m tests.bench.verdict
+	$(ON_IPVS) $(BIN)/python -m tests.bench.reaction
 	$(ON_IPVS) $(BIN)/python -m tests.bench.start
 
 # Each row of the failure table, RUNS times, with profiles fast and default.

@@ -31,16 +31,11 @@ from hawatch.agent.settings import wall_ns
 from hawatch.errors import KernelError
 from hawatch.health.decide import Decision, Inputs, Memory, ServerStatus, ServiceStatus, decide
 from hawatch.health.table import (
-    AddDestination,
-    AddService,
     Change,
-    DeleteDestination,
-    DeleteService,
-    SetDestination,
-    SetService,
     apply_to,
     describe,
     diff,
+    service_of,
 )
 from hawatch.model import (
     NS_PER_MS,
@@ -106,7 +101,10 @@ class TableKeeper:
         self._memento = memento
         self._memory: Memory = memento.read() or {}
         self._table: Table = {}
-        self._owned: set[ServiceKey] = set()
+        self._names: dict[ServiceKey, str] = {}
+        """The plan's services by what the kernel knows them by."""
+        self._left_over: set[ServiceKey] = set()
+        """Services of earlier plans that the present one does not have."""
         self._dirty: set[str] = set()
         self._drifted: set[str] = set()
         self._woken = trio.Event()
@@ -126,7 +124,8 @@ class TableKeeper:
     def set_plan(self, plan: Plan) -> None:
         """Go on by a new plan; what only the old one had is taken out of the kernel."""
         self._plan = plan
-        self._owned |= {service.virtual.key for service in plan.services}
+        earlier, self._names = self._names, {service.virtual.key: service.name for service in plan.services}
+        self._left_over = (self._left_over | earlier.keys()) - self._names.keys()
         self._by_check: dict[str, list[str]] = {}
         for service in plan.services:
             for server in (*service.servers, *((service.sorry,) if service.sorry else ())):
@@ -258,7 +257,7 @@ class TableKeeper:
             inactive_groups=view.inactive_groups(),
         )
         decision = decide(plan, inputs, self._memory, names)
-        self._apply(decision, plan, drifted)
+        self._apply(decision, drifted)
         rows: dict[str, list[ServerStatus]] = {name: [] for name in names}
         for row in decision.servers:
             rows[row.service].append(row)
@@ -270,28 +269,28 @@ class TableKeeper:
             self._memento.write(decision.memory)
         self._emit(_timed(decision, wall_ns()))
 
-    def _apply(self, decision: Decision, plan: Plan, drifted: set[str]) -> None:
+    def _apply(self, decision: Decision, drifted: set[str]) -> None:
         if self._kernel is None:
             return
         present = {key: self._table[key] for key in decision.wanted if key in self._table}
         changes = diff(present, decision.wanted)
-        names = {service.virtual.key: service.name for service in plan.services}
+        names = self._names
         refused = self._send(self._kernel, changes, present)
         self._note_refusals({names[key] for key in decision.wanted}, names, refused)
         for name in drifted:
-            drift = [change for change in changes if names[_service_of(change)] == name]
+            drift = [change for change in changes if names[service_of(change)] == name]
             if drift:
                 self._emit([_drift_event(drift, name)])
 
     def _remove_unwanted(self, view: View) -> None:
         """Take out services of ours that are not wanted any more: of an earlier plan, or of an inactive group."""
         inactive = view.inactive_groups()
-        wanted = {service.virtual.key for service in self._plan.services if service.group not in inactive}
-        gone = self._owned - wanted
+        gone, self._left_over = self._left_over, set()
+        if inactive:
+            gone |= {service.virtual.key for service in self._plan.services if service.group in inactive}
         present = {key: self._table[key] for key in gone if key in self._table}
         if present and self._kernel is not None:
             self._send(self._kernel, diff(present, {}, gone), present)
-        self._owned = {service.virtual.key for service in self._plan.services}
 
     def _send(self, kernel: Kernel, changes: tuple[Change, ...], present: Table) -> list[tuple[Change, str]]:
         """Send changes of the services in `present`, remember what comes of them; return what was refused."""
@@ -303,7 +302,7 @@ class TableKeeper:
         except KernelError as error:
             refused = [(change, str(error)) for change in changes]  # some may have been carried out
         if refused:
-            self._uncertain |= {_service_of(change) for change in changes}
+            self._uncertain |= {service_of(change) for change in changes}
             self._reread_now.set()
             return refused
         left = apply_to(present, changes)
@@ -330,7 +329,7 @@ class TableKeeper:
         for name in concerned:
             self._refusals.pop(name, None)
         for change, text in refused:
-            name = names[_service_of(change)]
+            name = names[service_of(change)]
             self._refusals[name] = (*self._refusals.get(name, ()), text)
             if text not in known:
                 self._emit([Event("ipvs_refused", f"{text}; it is tried again", Severity.WARNING, service=name)])
@@ -400,17 +399,6 @@ def _slices(plan: Plan, dirty: set[str]) -> Iterator[set[str]]:
             names, servers = set(), 0
     if names:
         yield names
-
-
-def _service_of(change: Change) -> ServiceKey:
-    """Return the service that a change is about."""
-    match change:
-        case AddService(service=service) | SetService(service=service):
-            return service.key
-        case DeleteService(key=key):
-            return key
-        case AddDestination(service=key) | SetDestination(service=key) | DeleteDestination(service=key):
-            return key
 
 
 def _timed(decision: Decision, now_wall_ns: int) -> Iterator[Event]:

@@ -64,6 +64,8 @@ READ_BYTES = 1 << 20
 QUEUE_LIMIT = 64
 """Messages to the core that wait while it does not read; then the channel is given up, and a new one tells all."""
 
+MADE_AT_ONCE = 100
+"""Probes made before other work has its turn: some milliseconds."""
 COUNTS_PER_PART = 200
 """Checks whose counts are told at once, unless there are very many."""
 PARTS_MAX = QUEUE_LIMIT // 4
@@ -84,6 +86,7 @@ class Prober:
         self.discarded = 0
         self.all_discarded = 0
         self.tasks = 0
+        self._assignments = 0
         self._families: dict[str, dict[str, Watched]] = {}
         self._changed: dict[str, Verdict] = {}
         self._weights: dict[str, int] = {}
@@ -99,12 +102,21 @@ class Prober:
 
     # --- assignments -----------------------------------------------------------------------------------------
 
-    def assign(self, checks: Iterable[Check], known: Iterable[Verdict]) -> None:
-        """Run exactly these checks. Verdicts of ours win over `known`."""
+    async def assign(self, checks: Iterable[Check], known: Iterable[Verdict]) -> bool:
+        """Run exactly these checks; False when others were assigned meanwhile. Verdicts of ours win over `known`.
+
+        To make ten thousand probes takes a second or more on a slow machine: other work has its turn in between.
+        """
+        self._assignments += 1
+        number = self._assignments
         told = {verdict.check: verdict for verdict in known}
         now_ns, wall_ns = boottime_ns(), time.time_ns()
         kept: dict[str, Watched] = {}
         for check in checks:
+            if len(kept) % MADE_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+                if number != self._assignments:
+                    return False
             old = self.watched.get(check.id)
             if old is not None and (old.check == check or _same_question(old.check, check)):
                 old.check = check
@@ -119,6 +131,7 @@ class Prober:
         self.schedule.assign((one.check for one in kept.values()), boottime_ns())  # all that took its time
         gc.freeze()
         self._wake.set()
+        return True
 
     def verdicts(self) -> list[Verdict]:
         """Return everything known."""
@@ -304,10 +317,10 @@ class Prober:
             for message in splitter.feed(bytes(data)):
                 match message:
                     case Assign():
-                        self.assign(message.checks, message.known)
-                        self._changed.clear()
-                        self._weights.clear()
-                        self._send(Verdicts(self.verdicts(), complete=True, weights=self.weights()))
+                        if await self.assign(message.checks, message.known):
+                            self._changed.clear()
+                            self._weights.clear()
+                            self._send(Verdicts(self.verdicts(), complete=True, weights=self.weights()))
                     case WantCounts(number=number):
                         await self._tell_counts(number)
                     case _:

@@ -121,6 +121,17 @@ def apply_to(table: Table, changes: Collection[Change]) -> dict[ServiceKey, Tabl
     return {key: TableEntry(service, destinations[key]) for key, service in services.items()}
 
 
+def service_of(change: Change) -> ServiceKey:
+    """Return the service that a change is about."""
+    match change:
+        case AddService(service=service) | SetService(service=service):
+            return service.key
+        case DeleteService(key=key):
+            return key
+        case AddDestination(service=key) | SetDestination(service=key) | DeleteDestination(service=key):
+            return key
+
+
 def describe(change: Change) -> str:
     """Say a change in words, as the event tells it that puts right what somebody else did."""
     match change:

@@ -71,7 +71,7 @@ class CheckJudge:
             if self._streak < needed:
                 return None
             if ok and now_ns < self.held_until_ns:
-                return self._hold(wall_ns)
+                return self._hold(now_ns)
             return self._change(TRANSITIONS[state][ok], reason, now_ns, wall_ns)
         self._streak = 0
         if reason == self.verdict.reason or now_ns - self._said_ns < REASON_INTERVAL_NS:
@@ -107,9 +107,9 @@ class CheckJudge:
             half_lives = math.log2(self._penalty / PENALTY_FREE)
             self.held_until_ns = now_ns + min(HOLD_NS_MAX, int(half_lives * HALF_LIFE_NS))
 
-    def _hold(self, wall_ns: int) -> Verdict | None:
+    def _hold(self, now_ns: int) -> Verdict | None:
         """It answers, but went down too often: say so, once."""
-        left_s = max(1, round((self.verdict.held_until_wall_ns - wall_ns) / NS_PER_S))
+        left_s = max(1, round((self.held_until_ns - now_ns) / NS_PER_S))
         if self.verdict.reason.startswith("answers again"):
             return None
         return self._say(f"answers again, but is held down for {left_s} s because it went down too often")

@@ -16,7 +16,7 @@ from hawatch.agent.kernel import LINUX, KernelSource, Table
 from hawatch.agent.main import keep
 from hawatch.agent.places import Places
 from hawatch.agent.settings import load_settings
-from hawatch.health.table import Change, apply_to
+from hawatch.health.table import Change, apply_to, service_of
 from hawatch.model import DestinationKey, IpvsTimeouts, ServiceKey
 from tests.bench.passes import watch_passes
 
@@ -32,7 +32,11 @@ class MemoryKernel:
         return Reading(dict(self.table), dict.fromkeys(self.table, Counts(0, 0, 0)), counts)
 
     def apply(self, changes: Sequence[Change]) -> Sequence[Failure]:
-        self.table = dict(apply_to(self.table, changes))
+        concerned = {service_of(change) for change in changes}
+        left = apply_to({key: self.table[key] for key in concerned if key in self.table}, changes)
+        for key in concerned - left.keys():
+            del self.table[key]
+        self.table.update(left)
         return []
 
     def set_timeouts(self, timeouts: IpvsTimeouts) -> bool:

@@ -179,3 +179,16 @@ def test_it_imports_nothing_that_it_is_ahead_of() -> None:
     code = "import sys, hawatch.agent.head_start; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     assert not {"pydantic", "trio", "tomli", "importlib.metadata", "asyncio"} & set(loaded)
+
+
+@pytest.mark.kernel
+def test_a_real_kernel_takes_it_and_a_second_start_finds_nothing_to_do(places: Places) -> None:
+    subprocess.run(["ipvsadm", "-C"], check=True)
+    try:
+        leave(places)
+        assert take_head_start(places, "lvs1") == 3
+        listing = subprocess.run(["ipvsadm", "-Ln"], check=True, capture_output=True, text=True).stdout
+        assert "192.0.2.11:53" in listing
+        assert take_head_start(places, "lvs1") == 0
+    finally:
+        subprocess.run(["ipvsadm", "-C"], check=True)

@@ -197,7 +197,9 @@ async def test_a_good_server_is_looked_at_whatever_the_others_do() -> None:
         bad = [check(f"bad{number}", port) for number, port in enumerate((a, b, c, d, e) * 4)]
         bad += [check(f"tls{number}", f, options={"security": "tls"}) for number in range(4)]
         bad += [check(f"general{number}", a, options={"redirects": 1}) for number in range(4)]
-        prober.assign([*bad, check("fast", fine, **OFTEN), check("task", fine, options={"redirects": 1}, **OFTEN)], [])
+        await prober.assign(
+            [*bad, check("fast", fine, **OFTEN), check("task", fine, options={"redirects": 1}, **OFTEN)], []
+        )
         fast, task = prober.watched["fast"], prober.watched["task"]
         with trio.fail_after(60):
             async with trio.open_nursery() as nursery:

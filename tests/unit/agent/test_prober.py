@@ -12,7 +12,7 @@ import trio
 from hawatch.agent.link import FrameSplitter, frame, leash_pair, receive_leash, send_leash, work_pair
 from hawatch.agent.measures import ProbeCounts, WantCounts
 from hawatch.agent.messages import AreYouThere, Assign, IAmHere, Link, Summary, Verdicts
-from hawatch.agent.prober import COUNTS_PER_PART, PARTS_MAX, PAUSE_NS, Prober, _obey
+from hawatch.agent.prober import COUNTS_PER_PART, MADE_AT_ONCE, PARTS_MAX, PAUSE_NS, Prober, _obey
 from hawatch.agent.runner import boottime_ns
 from hawatch.model import NS_PER_MS, NS_PER_S, Check, CheckState, Verdict
 from hawatch.plugin import Result, down, up
@@ -37,7 +37,7 @@ def started(prober: Prober) -> object:
 
 
 async def test_failures_that_come_of_our_own_pause_do_not_count(prober):
-    prober.assign([check(1, fall=1)], [Verdict("a", CheckState.UP)])
+    await prober.assign([check(1, fall=1)], [Verdict("a", CheckState.UP)])
     slot = started(prober)
     now_ns = boottime_ns()
     prober._pause_end_ns, prober._pause_ns = now_ns, PAUSE_NS + 1
@@ -54,21 +54,52 @@ async def test_failures_that_come_of_our_own_pause_do_not_count(prober):
 
 
 async def test_what_the_core_knew_is_gone_on_from_and_our_own_wins(prober):
-    prober.assign([check(1)], [Verdict("a", CheckState.UP, since_wall_ns=7)])
+    await prober.assign([check(1)], [Verdict("a", CheckState.UP, since_wall_ns=7)])
     assert prober.verdicts() == [Verdict("a", CheckState.UP, since_wall_ns=7)]
-    prober.assign([check(1), check(2, "b")], [Verdict("a", CheckState.DOWN, "old news")])
+    await prober.assign([check(1), check(2, "b")], [Verdict("a", CheckState.DOWN, "old news")])
     assert [one.state for one in prober.verdicts()] == [CheckState.UP, CheckState.UNKNOWN]
 
 
 async def test_a_probe_that_cannot_be_made_fails_with_the_reason(prober):
-    prober.assign([check(1, type="nosuch")], [])
+    await prober.assign([check(1, type="nosuch")], [])
     (watched,) = prober.watched.values()
     result = await watched.probe.run(None)
     assert "nosuch" in result.reason
 
 
+async def test_other_work_has_its_turn_while_many_checks_are_taken_in_and_the_latest_assignment_counts(prober):
+    turns = 0
+
+    async def work() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    many = [check(1, f"c{number}") for number in range(10 * MADE_AT_ONCE)]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(work)
+        await prober.assign(many, [])
+        assert turns >= 5
+        assert len(prober.watched) == len(prober.schedule) == len(many)
+        outdone = []
+
+        async def be_outdone() -> None:
+            outdone.append(await prober.assign(many, []))
+
+        nursery.start_soon(be_outdone)
+        while prober._assignments < 2:
+            await trio.lowlevel.checkpoint()
+        assert await prober.assign([check(1)], [])
+        for _ in range(50):
+            await trio.lowlevel.checkpoint()
+        assert list(prober.watched) == ["a"]
+        assert outdone == [False]
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_summary_is_told_once(prober):
-    prober.assign([check(1)], [])
+    await prober.assign([check(1)], [])
     slot = started(prober)
     prober.take(slot, up(), 1000, 3_000_000)
     prober.take(slot, down("refused"), 1000, 2000)
@@ -149,7 +180,7 @@ async def test_a_server_that_fails_and_comes_back_is_told_at_once_over_each_new_
 
 async def test_what_it_counts_is_told_in_parts_when_it_is_asked(prober, nursery):
     checks = [check(1, f"c{number}") for number in range(PARTS_MAX * COUNTS_PER_PART + 1)]
-    prober.assign(checks, [Verdict("c0", CheckState.DOWN)])
+    await prober.assign(checks, [Verdict("c0", CheckState.DOWN)])
     slot = prober.schedule.slot("c0")
     now_ns = boottime_ns()
     prober.take(slot, up(), now_ns, now_ns + 30 * NS_PER_MS)

@@ -18,6 +18,7 @@ from hawatch.health.table import (
     apply_to,
     describe,
     diff,
+    service_of,
 )
 from hawatch.model import Destination, DestinationKey, Family, ServiceKey, TableEntry, VirtualService
 
@@ -42,6 +43,17 @@ def test_the_changes_make_the_wanted_table(have, want):
 @given(tables)
 def test_nothing_changes_what_is_right(table):
     assert diff(table, table, owned=KEYS) == ()
+
+
+@given(tables, tables)
+def test_a_change_names_the_service_it_is_about(have, want):
+    for change in diff(have, want, owned=KEYS):
+        key = service_of(change)
+        mine = apply_to(
+            {key: have[key]} if key in have else {},
+            [one for one in diff(have, want, owned=KEYS) if service_of(one) == key],
+        )
+        assert mine.get(key) == want.get(key)
 
 
 @given(tables, tables)

@@ -71,9 +71,11 @@ def test_one_that_flaps_is_held_and_says_until_when():
     play(one, "+-+-+-+-")
     assert one.verdict.state is DOWN
     assert one.verdict.held_until_wall_ns > WALL
-    told = one.take(ok=True, reason="", now_ns=10 * NS_PER_S, wall_ns=WALL + 10 * NS_PER_S)
+    left_s = round((one.held_until_ns - 10 * NS_PER_S) / NS_PER_S)
+    told = one.take(ok=True, reason="", now_ns=10 * NS_PER_S, wall_ns=WALL + 9999 * NS_PER_S)
     assert told is not None
-    assert (told.state, "held down" in told.reason) == (DOWN, True)
+    reason = f"answers again, but is held down for {left_s} s because it went down too often"
+    assert (told.state, told.reason) == (DOWN, reason), "whatever the wall clock was set to"
     after_ns = one.held_until_ns + 1
     back = one.take(ok=True, reason="", now_ns=after_ns, wall_ns=WALL + after_ns)
     assert back is not None
@@ -105,3 +107,40 @@ def test_what_holds_always(results, rise, fall):
         needed = rise if state is UP else fall
         assert results[index - needed + 1 : index + 1] == ("+" if state is UP else "-") * needed
     assert one.held_until_ns <= len(results) * NS_PER_S + HOLD_NS_MAX
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from("+-+-h"),  # good, bad, or another process takes over
+        st.integers(1, 30),  # seconds since the step before
+        st.integers(-7200, 7200),  # how far the wall clock is set at a takeover
+    ),
+    min_size=1,
+    max_size=120,
+)
+
+
+@given(STEPS, st.integers(1, 3), st.integers(1, 3))
+def test_a_hold_is_kept_to_its_end_says_so_and_ends(steps, rise, fall):
+    """Whatever comes, also a new process and a wall clock that was set: no way up within a hold, and always one after."""
+    one = judge(rise, fall)
+    now_ns, wall_ns = 0, WALL
+    for kind, step_s, jump_s in steps:
+        now_ns, wall_ns = now_ns + step_s * NS_PER_S, wall_ns + step_s * NS_PER_S
+        if kind == "h":
+            wall_ns += jump_s * NS_PER_S
+            check = Check("c", "tcp", {}, "192.0.2.1", 80, NS_PER_S, NS_PER_S, rise, fall)
+            one = CheckJudge(check, one.verdict, now_ns, wall_ns)
+        held_until_ns, before = one.held_until_ns, one.verdict.state
+        assert held_until_ns <= now_ns + HOLD_NS_MAX
+        if kind != "h":
+            one.take(ok=kind == "+", reason="refused", now_ns=now_ns, wall_ns=wall_ns)
+        if before is DOWN and now_ns < held_until_ns:
+            assert one.verdict.state is DOWN
+            assert one.verdict.held_until_wall_ns > 0, "status can say until when"
+        if one.verdict.state is UP:
+            assert (one.held_until_ns, one.verdict.held_until_wall_ns, one.verdict.reason) == (0, 0, "")
+    for _ in range(rise):
+        now_ns, wall_ns = max(now_ns + NS_PER_S, one.held_until_ns + 1), wall_ns + NS_PER_S
+        one.take(ok=True, reason="", now_ns=now_ns, wall_ns=wall_ns)
+    assert one.verdict.state is UP
