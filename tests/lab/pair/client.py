@@ -267,6 +267,7 @@ def parse(text: str) -> Stream:
 def main() -> int:
     """Run the streams of the command line until SIGTERM."""
     output, *texts = sys.argv[1:]
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # who sees the file may ask for it at once
     with open(output, "w", encoding="utf-8", buffering=1 << 12) as file:
         client = Client([parse(text) for text in texts], file)
 

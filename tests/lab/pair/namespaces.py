@@ -160,6 +160,11 @@ class Node:
 
         wait_until(nobody_left, f"{self.name}: its processes are gone", limit_s=END_LIMIT_S)
 
+    def plug_back(self) -> None:
+        """Plug every cable into the bridge where it belongs."""
+        lines = [f"link set {self.port(link)} master {link.bridge}" for link in self.links]
+        run(["ip", "-n", self.lab.switch, "-batch", "-"], stdin="\n".join(lines) + "\n")
+
     def plug(self, link_name: str, *, plugged: bool) -> None:
         """Plug or pull the cable of one link; the node loses its carrier, too."""
         link = next(link for link in self.links if link.name == link_name)

@@ -41,6 +41,7 @@ class Traffic:
     def __init__(self, node: Node, streams: Sequence[str], name: str = "traffic") -> None:
         self.path = node.scratch / f"{name}.tsv"
         self.log = node.scratch / f"{name}.log"
+        self.path.unlink(missing_ok=True)
         root = Path(__file__).parents[3]
         argv = [sys.executable, "-S", "-m", "tests.lab.pair.client", str(self.path), *streams]
         self.process: subprocess.Popen[bytes] = node.start(argv, log=self.log, cwd=root)
