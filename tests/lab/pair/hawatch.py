@@ -60,8 +60,8 @@ class Hawatch:
         self.witness = quorum == "witness"
         self.parameters = PROFILES[profile]
         self.takeover_ms = self.parameters.lease_ns / NS_PER_MS
-        # What a new acceptor keeps silent for, and a second for the start of the process itself.
-        self.settle_s = self.parameters.silence_ns / NS_PER_S + 1.0
+        # So long a new acceptor keeps silent, and a standby is no good without the witness.
+        self.settle_s = self.parameters.silence_ns / NS_PER_S + 0.1
 
     def argv(self, node: Node) -> Sequence[str]:
         """Write the configuration and return the command line."""

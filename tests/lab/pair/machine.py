@@ -28,7 +28,7 @@ class Adapter(Protocol):
     takeover_ms: float
     """How long the owner's silence may last before another takes over: hawatch's lease."""
     settle_s: float
-    """After the start of its last agent a pair is as it should be within so long."""
+    """When its last agent is at work, a pair is as it should be within so long."""
 
     def argv(self, node: Node) -> Sequence[str]:
         """Return the command line that runs it in the foreground."""

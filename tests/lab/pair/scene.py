@@ -49,6 +49,8 @@ class Scene:
         self.third = Machine(pair.witness, adapter) if pair.witness is not None and adapter.witness else None
         self.machines = [*self.directors, *([self.third] if self.third else [])]
         self.owner = self.directors[0]
+        self.whole_ns = 0
+        """When everything was whole last."""
         for machine in self.machines:
             machine.start()
         if serving:
@@ -80,13 +82,14 @@ class Scene:
         self.pair.node("c1").plug_back()
         for machine in self.machines:
             wait_until(lambda one=machine: self.adapter.ready(one), f"{machine.name}'s agent works", limit_s=WELL_LIMIT_S)
-        last_ns = max(machine.started_ns for machine in self.machines)
-        time.sleep(max(0.0, self.adapter.settle_s - (now_ns() - last_ns) / 1e9))
+        if any(machine.started_ns > self.whole_ns for machine in self.machines):
+            time.sleep(self.adapter.settle_s)
         wait_until(lambda: self.adapter.well(self.directors), "the pair is well", limit_s=WELL_LIMIT_S)
         self.owner = wait_owner(self.directors, VIP)
         time.sleep(STEADY_S)
         if not self.owner.has(VIP) or self.standby.has(VIP):
             raise LabError(f"{self.owner.name} did not keep the VIP")
+        self.whole_ns = now_ns()
 
     def logs(self) -> str:
         """Return what the agents said last."""
