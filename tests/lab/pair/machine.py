@@ -13,6 +13,7 @@ from typing import Protocol
 
 from tests.lab.pair.namespaces import Node
 from tests.lab.pair.shell import LabError, family_of, now_ns, run, signal_all, wait_until
+from tests.lab.uml import has_ipvs
 
 STOP_LIMIT_S = 15.0
 CUT = "lab_cut"
@@ -120,6 +121,15 @@ class Machine:
 
     def cut_from(self, addresses: Sequence[str]) -> None:
         """Drop what these addresses send us: one way only; do it on both sides to cut a path."""
+        if has_ipvs():  # the guest's nftables knows bridges only
+            lines = [f"qdisc add dev {link.peer} ingress" for link in self.node.links]
+            lines += [
+                f"filter add dev {link.peer} parent ffff: protocol ip u32 match ip src {address}/32 action drop"
+                for link in self.node.links
+                for address in addresses
+            ]
+            self.node.run("tc", "-batch", "-", stdin="\n".join(lines) + "\n")
+            return
         self._cut("".join(f"add rule inet {CUT} input ip saddr {address} drop\n" for address in addresses))
 
     def deafen(self) -> None:
@@ -149,6 +159,10 @@ class Machine:
         if self.off:
             return
         self.plug_into([link.bridge for link in self.node.links])
+        if has_ipvs():
+            for link in self.node.links:
+                self.node.run("tc", "qdisc", "del", "dev", link.peer, "ingress", check=False)
+            return
         tables = self.node.run("nft", "list", "tables")
         for family in ("inet", "arp"):
             if f"table {family} {CUT}\n" in tables:
