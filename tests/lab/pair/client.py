@@ -3,7 +3,7 @@
     python -m tests.lab.pair.client OUTPUT STREAM ...
 
 A STREAM is ``kind=http,address=192.168.1.110,port=80,every_ms=10,limit_ms=1000``; kinds are http, keep (HTTP on one
-connection for good), smtp, pop3 and dns. Each request is one line of OUTPUT, tab-separated: stream, start and end
+connection for good), smtp, pop3 and dns; ``name=`` names it otherwise than by its kind. Each request is one line of OUTPUT, tab-separated: stream, start and end
 (CLOCK_BOOTTIME in ns), "ok" or what went wrong, and the server that answered. A request starts at its time whether or not
 the one before is answered. It ends with SIGTERM, when requests under way have been given their limit.
 
@@ -43,6 +43,7 @@ class Stream:
     port: int
     every_ns: int
     limit_ns: int
+    name: str
     next_ns: int = 0
     kept: socket.socket | None = None
 
@@ -244,7 +245,7 @@ class Client:
             request.socket.close()
             request.stream.kept = None
         stream = request.stream
-        self.output.write(f"{stream.kind}\t{request.start_ns}\t{now_ns()}\t{outcome}\t{server}\n")
+        self.output.write(f"{stream.name}\t{request.start_ns}\t{now_ns()}\t{outcome}\t{server}\n")
 
 
 def now_ns() -> int:
@@ -261,12 +262,14 @@ def parse(text: str) -> Stream:
         port=int(values["port"]),
         every_ns=int(float(values.get("every_ms", "100")) * 1e6),
         limit_ns=int(float(values.get("limit_ms", "1000")) * 1e6),
+        name=values.get("name", values["kind"]),
     )
 
 
 def main() -> int:
     """Run the streams of the command line until SIGTERM."""
     output, *texts = sys.argv[1:]
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # who sees the file may ask for it at once
     with open(output, "w", encoding="utf-8", buffering=1 << 12) as file:
         client = Client([parse(text) for text in texts], file)
 

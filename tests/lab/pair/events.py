@@ -1,232 +1,302 @@
-"""What befalls the owner of the VIP, one run at a time on a fresh pair, and what a client lived through.
+"""What befalls a pair: each event is given the scene, lets it happen, and returns when it is over.
 
-The directors serve the VIP's web page themselves, so that a run measures the move of the VIP and nothing else.
+An event may return the instant from which its bound counts, where that is not the event's beginning. One that needs
+something to come about in between raises LabError when it does not.
 """
 
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
-from tests.lab.pair.arp import answers, read_seen, two_owners
-from tests.lab.pair.director import Adapter, Director, wait_owner
-from tests.lab.pair.namespaces import Node
-from tests.lab.pair.shell import LabError, now_ns, signal_all, wait_until
-from tests.lab.pair.site import VIP, Site, mac_of, site
-from tests.lab.pair.traffic import Traffic, outage_ms, stream
+from hawatch.control import protocol
+from tests.lab.pair.hawatch import Hawatch
+from tests.lab.pair.machine import Machine
+from tests.lab.pair.scene import Scene
+from tests.lab.pair.shell import now_ns, run, signal_all, wait_until
+from tests.lab.pair.site import LAN, VIP, VIP6
 
-EVERY_MS = 10
-ASK_EVERY_MS = 20
-SETTLE_S = 1.0
-OBSERVE_S = 6.0
-"""How long after the event a run looks on; the longest freeze ends before."""
-FREEZE_S = 2.0
-WITNESS_ADDRESSES = ("10.99.0.3", "192.168.1.1")
-NGINX = """
-daemon off; worker_processes 1; pid {home}/nginx.pid; error_log {home}/nginx.log;
-events {{ worker_connections 512; }}
-http {{
-    access_log off;
-    client_body_temp_path {home}/t1; proxy_temp_path {home}/t2; fastcgi_temp_path {home}/t3;
-    uwsgi_temp_path {home}/t4; scgi_temp_path {home}/t5;
-    server {{ listen 80; location / {{ return 200 "{name}\\n"; }} }}
-}}
-"""
+Event = Callable[[Scene], int | None]
+
+CUT_LEASES = 2.5
+"""A cut lasts so many leases: longer than anybody waits for anything."""
+AFTER_ANNOUNCING_S = 1.5
+"""A new owner has announced the VIP for the last time for a while: who was cut off meanwhile has missed it."""
+REBIRTH_S = 0.6
+"""A core that has lived for half a second is born anew at once."""
+FAR_BRIDGE = "far"
+HEARTBEAT_PORT = 694
+CLOCK_STEP_S = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one run came to."""
-
-    outage_ms: float
-    two_owners: int
-    """ARP questions that two machines answered."""
-    overlap_ms: float
-    """From the new owner's first answer to the old one's last, after the event; 0 when they did not overlap."""
-    owner: str
-    """Who answers at the end: one director's name, "both" or "none"."""
+def lease_s(scene: Scene) -> float:
+    """Return the lease, or what comes nearest in another agent."""
+    return scene.adapter.takeover_ms / 1000
 
 
-Event = Callable[[Director, Director], None]
+def hawatch(scene: Scene) -> Hawatch:
+    """Return the agent where an event is about hawatch only."""
+    assert isinstance(scene.adapter, Hawatch)
+    return scene.adapter
 
 
-def links_of(director: Director) -> list[str]:
-    """Return a director's addresses on all links."""
-    return [address.partition("/")[0] for link in director.node.links for address in link.addresses if "." in address]
+def links_of(machine: Machine) -> list[str]:
+    """Return a machine's IPv4 addresses on all links."""
+    return [address.partition("/")[0] for link in machine.node.links for address in link.addresses if "." in address]
 
 
-def frozen(owner: Director, _standby: Director) -> None:
-    """Freeze the owner's agent for a while."""
-    owner.freeze()
-    time.sleep(FREEZE_S)
-    owner.thaw()
+def cut(one: Machine, other: Machine) -> None:
+    """Cut every path between two machines; clients reach both."""
+    one.cut_from(links_of(other))
+    other.cut_from(links_of(one))
 
 
-def restarted(owner: Director, _standby: Director) -> None:
+def cut_from_witness(machine: Machine, scene: Scene) -> None:
+    """Cut every path between a director and the witness."""
+    cut(machine, scene.witness)
+
+
+# --- the owner's agent --------------------------------------------------------------------------------------
+
+
+def stopped(scene: Scene) -> None:
+    """Stop the owner's agent in good order."""
+    scene.owner.stop()
+
+
+def killed(scene: Scene) -> None:
+    """Kill the owner's agent for good."""
+    scene.owner.kill()
+
+
+def frozen_for(seconds: float) -> Event:
+    """Freeze the owner's agent for longer than any lease."""
+
+    def frozen(scene: Scene) -> None:
+        scene.owner.freeze()
+        time.sleep(seconds)
+        scene.owner.thaw()
+
+    return frozen
+
+
+def restarted(scene: Scene) -> None:
     """Kill the owner's agent, and have it started at once, as a service manager does."""
-    owner.kill()
-    owner.start()
+    scene.owner.kill()
+    scene.owner.start()
 
 
-def heartbeats_cut(owner: Director, standby: Director) -> None:
-    """Cut every path between the two; clients reach both."""
-    owner.cut_from(links_of(standby))
-    standby.cut_from(links_of(owner))
+def core_killed(times: int) -> Event:
+    """Kill the owner's core again and again: its keeper forks another."""
+
+    def kill(scene: Scene) -> None:
+        for _ in range(times):
+            signal_all([core_of(scene.owner)], signal.SIGKILL)
+            time.sleep(REBIRTH_S)
+
+    return kill
 
 
-def restarted_core(owner: Director, _standby: Director) -> None:
-    """Kill the owner's core, 10 times: its keeper forks another."""
-    for _ in range(10):
-        signal_all([core_of(owner)], signal.SIGKILL)
-        time.sleep(0.8)  # more often than twice a second its keeper lets it wait
-
-
-def core_of(director: Director) -> int:
+def core_of(director: Machine) -> int:
     """Return the process that decides, once it is there."""
     found: list[int] = []
 
     def there() -> bool:
-        found[:] = [pid for pid in director.pids() if Path(f"/proc/{pid}/comm").read_text("ascii") == "hawatch:core\n"]
+        found[:] = [pid for pid in director.pids() if comm_of(pid) == "hawatch:core"]
         return bool(found)
 
     wait_until(there, "the agent has a core", limit_s=5)
     return found[0]
 
 
-def witness_cut_off(owner: Director, standby: Director) -> None:
+def comm_of(pid: int) -> str:
+    """Return a process's name, "" when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text("ascii").strip()
+    except OSError:
+        return ""
+
+
+# --- what administrators do -----------------------------------------------------------------------------------
+
+
+def switched_over(scene: Scene) -> None:
+    """Have an administrator move the VIP."""
+    hawatch(scene).ask(scene.owner, protocol.Switchover(group="web", to=scene.standby.name))
+
+
+def given_away(scene: Scene) -> None:
+    """Have an administrator give everything away, and end that later."""
+    hawatch(scene).ask(scene.owner, protocol.Giveaway())
+    time.sleep(lease_s(scene))
+    hawatch(scene).ask(scene.owner, protocol.Resume())
+
+
+def rules_flushed(scene: Scene) -> None:
+    """Reload the firewall as many do."""
+    scene.owner.node.run("nft", "flush", "ruleset")
+
+
+def vip_removed(scene: Scene) -> None:
+    """Take the addresses away by hand."""
+    scene.owner.node.ip(f"address del {VIP}/32 dev eth0", f"address del {VIP6}/128 dev eth0")
+
+
+# --- networks -------------------------------------------------------------------------------------------------
+
+
+def heartbeats_cut(scene: Scene) -> None:
+    """Cut every path between the two directors."""
+    cut(scene.owner, scene.standby)
+
+
+def one_link_cut(scene: Scene) -> None:
+    """Cut the heartbeat network; the clients' network is the second link."""
+    for one, other in ((scene.owner, scene.standby), (scene.standby, scene.owner)):
+        one.cut_from(links_of(other)[1:])
+        assert links_of(other)[1].startswith("10.99.")
+
+
+def owner_and_witness_cut(scene: Scene) -> None:
+    """Cut every path between the owner and the witness."""
+    cut_from_witness(scene.owner, scene)
+
+
+def witness_cut_off(scene: Scene) -> None:
     """Cut the witness off for a while."""
-    for director in (owner, standby):
-        director.cut_from(WITNESS_ADDRESSES)
-    time.sleep(1.5)
-    for director in (owner, standby):
-        director.heal()
+    for director in scene.directors:
+        cut_from_witness(director, scene)
+    time.sleep(CUT_LEASES * lease_s(scene))
+    for machine in scene.machines:
+        machine.heal()
 
 
-EVENTS: dict[str, Event] = {
-    "clean stop": lambda owner, _standby: owner.stop(),
-    "agent killed": lambda owner, _standby: owner.kill(),
-    f"agent frozen {FREEZE_S:g} s": frozen,
-    "power cut": lambda owner, _standby: owner.power_off(),
-    "heartbeats cut": heartbeats_cut,
-    "owner deaf": lambda owner, _standby: owner.deafen(),
-}
-"""What any agent of a pair must live with; the benchmark compares by these."""
-OWN_EVENTS: dict[str, Event] = {
-    "switchover": lambda owner, standby: owner.adapter.switchover(owner, standby),
-    "agent restarted": restarted,
-    "core killed 10 times": restarted_core,
-    "witness cut off": witness_cut_off,
-    "standby dies": lambda _owner, standby: standby.power_off(),
-    "rules flushed": lambda owner, _standby: owner.node.run("nft", "flush", "ruleset") and None,
-    "VIP removed": lambda owner, _standby: owner.node.ip(f"address del {VIP}/32 dev eth0"),
-}
-ALL_EVENTS = {**EVENTS, **OWN_EVENTS}
+def owner_cut_off(scene: Scene) -> None:
+    """Pull the owner's cables at the switch: it goes on running, and still sees a carrier."""
+    scene.owner.plug_into([""] * len(scene.owner.node.links))
 
 
-EITHER = "lvs1 or lvs2"
-"""An agent that starts within the lease goes on owning; on a busy machine it may take longer."""
+def owner_deaf(scene: Scene) -> None:
+    """Let the owner send and not hear."""
+    scene.owner.deafen()
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """What a row of the failure table promises: so many leases and milliseconds of silence, and who owns then."""
-
-    owner: str
-    leases: float
-    extra_ms: float
-
-
-BOUNDS_MS = {
-    "clean stop": Bound("lvs2", 0, 50),
-    "agent killed": Bound("lvs2", 1, 60),
-    f"agent frozen {FREEZE_S:g} s": Bound("lvs2", 1, 60),
-    "power cut": Bound("lvs2", 1, 60),
-    "heartbeats cut": Bound("lvs1", 0, 0),
-    "owner deaf": Bound("lvs2", 2, 0),
-    "switchover": Bound("lvs2", 0, 50),
-    "agent restarted": Bound(EITHER, 1, 60),
-    "core killed 10 times": Bound("lvs1", 0, 0),
-    "witness cut off": Bound("lvs1", 0, 0),
-    "standby dies": Bound("lvs1", 0, 0),
-    "rules flushed": Bound("lvs1", 0, 0),
-    "VIP removed": Bound("lvs1", 0, 1000),
-}
+def partitioned(scene: Scene) -> int:
+    """Cut the network in two, the owner with one client on its side, and heal it when the other has taken over."""
+    lab = scene.pair.lab
+    run(["ip", "-n", lab.switch, "link", "add", FAR_BRIDGE, "type", "bridge", "mcast_snooping", "0"])
+    run(["ip", "-n", lab.switch, "link", "set", FAR_BRIDGE, "up"])
+    client = scene.pair.node("c1")
+    try:
+        port = client.port(client.links[0])
+        scene.owner.plug_into([FAR_BRIDGE, *[""] * (len(scene.owner.node.links) - 1)])
+        run(["ip", "-n", lab.switch, "link", "set", port, "master", FAR_BRIDGE])
+        wait_until(lambda: scene.standby.has(VIP), "the other side has taken over", limit_s=lease_s(scene) + 1)
+        time.sleep(AFTER_ANNOUNCING_S)
+        scene.owner.heal()
+        run(["ip", "-n", lab.switch, "link", "set", port, "master", LAN])
+        return now_ns()
+    finally:
+        run(["ip", "-n", lab.switch, "link", "del", FAR_BRIDGE])
 
 
-def run_once(adapter: Adapter, event: Event, *, observe_s: float = OBSERVE_S) -> Outcome:
-    """Let one event befall the owner of a fresh pair."""
-    with site(directors=("lvs1", "lvs2"), servers=False, witness=True) as pair:
-        adapter.prepare(pair)
-        directors = [Director(node, adapter) for node in pair.directors]
-        for director in directors:
-            serve(director.node)
-            director.start()
-        try:
-            owner = wait_owner(directors, VIP)
-            standby = next(director for director in directors if director is not owner)
-            wait_settled(owner)
-            return observe(pair, owner, standby, event, observe_s)
-        except LabError as error:
-            logs = "\n".join(f"{one.node.name}: {one.last_words()}" for one in directors)
-            raise LabError(f"{error}\n{logs}") from error
+def lossy_network(scene: Scene) -> None:
+    """Lose a fifth of all heartbeats, requests and answers, everywhere, for a while."""
+    for machine in scene.machines:
+        machine.lose(20, HEARTBEAT_PORT)
+    time.sleep(8 * lease_s(scene))
+    for machine in scene.machines:
+        machine.heal()
 
 
-def observe(pair: Site, owner: Director, standby: Director, event: Event, observe_s: float) -> Outcome:
-    """Measure around the event."""
-    asker = start_asker(pair.node("c2"))
-    traffic = Traffic(pair.node("c1"), [stream("http", VIP, 80, every_ms=EVERY_MS, limit_ms=900)])
-    traffic.wait_served()
-    time.sleep(SETTLE_S)
+def bad_network(scene: Scene) -> None:
+    """Lose, repeat and reorder heartbeats, requests and answers, as netem does, for a while."""
+    bands = "qdisc add dev {link} root handle 1: prio bands 4"
+    netem = "qdisc add dev {link} parent 1:4 netem delay 3ms 3ms loss 20% duplicate 20% reorder 25%"
+    to_it = "filter add dev {link} parent 1: protocol ip u32 match ip dport 694 0xffff flowid 1:4"
+    links = [(machine.node, link.name) for machine in scene.machines for link in machine.node.links]
+    for node, link in links:
+        node.run("tc", "-batch", "-", stdin="\n".join((bands, netem, to_it)).format(link=link) + "\n")
+    time.sleep(8 * lease_s(scene))
+    for node, link in links:
+        node.run("tc", "qdisc", "del", "dev", link, "root")
+
+
+def clock_stepped(_scene: Scene) -> None:
+    """Step the wall clock forwards by an hour, then backwards by two, then back. It is the whole machine's."""
+    for seconds in (CLOCK_STEP_S, -2 * CLOCK_STEP_S, CLOCK_STEP_S):
+        time.clock_settime(time.CLOCK_REALTIME, time.clock_gettime(time.CLOCK_REALTIME) + seconds)
+        time.sleep(2)
+
+
+# --- machines -------------------------------------------------------------------------------------------------
+
+
+def owner_without_power(scene: Scene) -> None:
+    """Cut the owner's power."""
+    scene.owner.power_off()
+
+
+def standby_without_power(scene: Scene) -> None:
+    """Cut the standby's power."""
+    scene.standby.power_off()
+
+
+def witness_killed(scene: Scene) -> None:
+    """Kill the witness."""
+    scene.witness.kill()
+
+
+def witness_restarted(scene: Scene) -> None:
+    """Kill the witness and start it: it has forgotten what it promised, and keeps silent for a while."""
+    scene.witness.kill()
+    scene.witness.start()
+    wait_until(lambda: scene.adapter.ready(scene.witness), "the witness answers", limit_s=20)
+    time.sleep(CUT_LEASES * lease_s(scene))
+
+
+def alone(scene: Scene) -> None:
+    """Leave the owner alone, and wait until it has ended its ownership."""
+    scene.standby.power_off()
+    scene.witness.kill()
+    limit_s = lease_s(scene) + 0.5
+    wait_until(lambda: not scene.owner.has(VIP), "an owner without a majority lets go", limit_s=limit_s)
+
+
+def majority_back(scene: Scene) -> int:
+    """Leave the owner alone; then start the witness again. It counts from when the witness is at work."""
+    alone(scene)
+    scene.witness.start()
+    wait_until(lambda: scene.adapter.ready(scene.witness), "the witness answers", limit_s=20)
+    return now_ns()
+
+
+def taken_by_force(scene: Scene) -> int:
+    """Leave the owner alone; then have an administrator, who knows that the others are off, give it the group."""
+    alone(scene)
     start = now_ns()
-    event(owner, standby)
-    rest_s = observe_s - (now_ns() - start) / 1e9
-    time.sleep(max(0.5, rest_s))
-    end = now_ns()
-    replies = traffic.stop()
-    asker.terminate()
-    asker.wait(timeout=10)
-    seen = read_seen(pair.node("c2").scratch / "arp.tsv")
-    found = answers(seen, start, end)
-    old, new = found.get(mac_of(owner.node.name)), found.get(mac_of(standby.node.name))
-    overlap = max(0.0, (old[2] - new[1]) / 1e6) if old and new else 0.0
-    last = answers(seen, end - 500_000_000, end)
-    names = [name for name in ("lvs1", "lvs2") if mac_of(name) in last]
-    at_end = names[0] if len(names) == 1 else ("both" if names else "none")
-    return Outcome(outage_ms(replies, start, end), two_owners(seen, start, end), overlap, at_end)
+    hawatch(scene).ask(scene.owner, protocol.Takeover(group="web", force=True))
+    return start
 
 
-def serve(node: Node) -> None:
-    """Start a web server that names the director, on all its addresses."""
-    (node.scratch / "nginx.conf").write_text(NGINX.format(home=node.scratch, name=node.name), encoding="ascii")
-    node.start(["nginx", "-e", f"{node.scratch}/nginx.log", "-c", f"{node.scratch}/nginx.conf"])
+def all_without_power(scene: Scene) -> int:
+    """Cut everybody's power and boot together. It counts from when the last agent is at work."""
+    for machine in scene.machines:
+        machine.power_off()
+    for machine in scene.machines:
+        machine.node.boot()
+    for machine in scene.machines:
+        machine.off = False
+        machine.start()
+    for machine in scene.machines:
+        wait_until(lambda one=machine: scene.adapter.ready(one), f"{machine.name} is at work", limit_s=20, poll_s=0.005)
+    return now_ns()
 
 
-def start_asker(node: Node) -> subprocess.Popen[bytes]:
-    """Start asking who has the VIP, and wait for the first answer."""
-    output = node.scratch / "arp.tsv"
-    argv: Sequence[str] = [
-        *(sys.executable, "-S", "-m", "tests.lab.pair.arp", str(output), VIP, str(ASK_EVERY_MS)),
-    ]
-    process = node.start(argv, log=node.scratch / "arp.log", cwd=Path(__file__).parents[3])
-
-    def answered() -> bool:
-        if process.poll() is not None:
-            raise LabError("the ARP watcher ended: " + (node.scratch / "arp.log").read_text(encoding="utf-8")[-1000:])
-        return output.exists() and any(one.what == "reply" for one in read_seen(output))
-
-    wait_until(answered, "somebody answers ARP for the VIP", limit_s=30, poll_s=0.1)
-    return process
-
-
-def wait_settled(owner: Director) -> None:
-    """Wait until the owner has kept the VIP for a second: no preemption is under way."""
-    start = time.monotonic()
-    while time.monotonic() - start < SETTLE_S:
-        if not owner.has(VIP):
-            raise LabError(f"{owner.node.name} lost the VIP at the start")
-        time.sleep(0.1)
+def gateway_gone(scene: Scene) -> None:
+    """Take the gateway away for a while."""
+    scene.pair.gateway.plug("eth0", plugged=False)
+    time.sleep(CUT_LEASES * lease_s(scene))
+    scene.pair.gateway.plug("eth0", plugged=True)

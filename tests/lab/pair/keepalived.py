@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tests.lab.pair.director import Director
+from tests.lab.pair.machine import Machine
 from tests.lab.pair.namespaces import Node
-from tests.lab.pair.shell import LabError
-from tests.lab.pair.site import VIP, Site
+from tests.lab.pair.site import VIP, VIP6
 
 CONFIGURATION = """
 global_defs {{
@@ -29,6 +28,9 @@ vrrp_instance web {{
     virtual_ipaddress {{
         {vip}/32 dev eth0
     }}
+    virtual_ipaddress_excluded {{
+        {vip6}/128 dev eth0
+    }}
 }}
 """
 PRIORITIES = {"lvs1": 150, "lvs2": 100}
@@ -39,14 +41,21 @@ PEER = {"lvs1": "lvs2", "lvs2": "lvs1"}
 class Keepalived:
     """Runs keepalived with files of its own, so that several run on one machine."""
 
-    name = "keepalived"
-    lacks = frozenset({"switchover", "rules flushed", "witness cut off", "core killed 10 times"})
+    witness = False
 
     def __init__(self, advert_s: float = 0.3) -> None:
         self.advert_s = advert_s
+        self.name = f"keepalived {advert_s:g} s"
+        self.takeover_ms = 4000 * advert_s  # three adverts and the skew
+        self.settle_s = 4 * advert_s + 0.5
 
-    def prepare(self, _pair: Site) -> None:
-        """Do nothing: keepalived has no witness."""
+    def ready(self, machine: Machine) -> bool:
+        """Tell whether it runs."""
+        return machine.runs
+
+    def well(self, directors: Sequence[Machine]) -> bool:
+        """Tell whether exactly one has the VIP; keepalived gives it back to the one of higher priority."""
+        return [one.has(VIP) for one in directors] == [True, False]
 
     def argv(self, node: Node) -> Sequence[str]:
         """Write the configuration and return the command line."""
@@ -58,6 +67,7 @@ class Keepalived:
             own=OWN[node.name],
             peer=OWN[PEER[node.name]],
             vip=VIP,
+            vip6=VIP6,
         )
         (home / "keepalived.conf").write_text(text, encoding="ascii")
         return [
@@ -65,7 +75,3 @@ class Keepalived:
             *("--use-file", str(home / "keepalived.conf"), "--pid", str(home / "keepalived.pid")),
             *("--vrrp_pid", str(home / "vrrp.pid")),
         ]
-
-    def switchover(self, owner: Director, successor: Director) -> None:
-        """Refuse: keepalived has no such command."""
-        raise LabError("keepalived has no command for it; a clean stop is the nearest")

@@ -1,13 +1,14 @@
 """Network namespaces as machines: nodes with real links on bridges, all gone when the lab is left.
 
 The bridges are in a namespace of their own ("switch"), so that nothing is made in the host's: removing the
-namespaces removes everything. Names begin with ``hwpair<pid>-``; what a killed earlier run left behind is removed
-when the next lab starts. Files live under ``/run/hwpair<pid>`` (a tmpfs in User-Mode Linux: daemons that drop
+namespaces removes everything. Names begin with ``hwpair<pid>x<number>-``; what a killed earlier run left behind is removed
+when the next lab starts. Files live under ``/run/hwpair<pid>x<number>`` (a tmpfs in User-Mode Linux: daemons that drop
 their privileges need a file system that knows owners, and hostfs does not).
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -21,7 +22,9 @@ from typing import IO, Self
 from tests.lab.pair.shell import LabError, alive, run, signal_all, wait_until
 
 PREFIX = "hwpair"
-NAME = re.compile(rf"^{PREFIX}(\d+)-[a-z0-9]+$")
+OURS = re.compile(rf"^{PREFIX}(\d+)x\d+(-[a-z0-9]+)?$")
+"""A namespace or a directory of a lab; the first number is its process."""
+NUMBERS = itertools.count(1)
 SWITCH = "switch"
 SCRATCH_PARENT = Path("/run")
 END_LIMIT_S = 20.0
@@ -160,6 +163,11 @@ class Node:
 
         wait_until(nobody_left, f"{self.name}: its processes are gone", limit_s=END_LIMIT_S)
 
+    def plug_back(self) -> None:
+        """Plug every cable into the bridge where it belongs."""
+        lines = [f"link set {self.port(link)} master {link.bridge}" for link in self.links]
+        run(["ip", "-n", self.lab.switch, "-batch", "-"], stdin="\n".join(lines) + "\n")
+
     def plug(self, link_name: str, *, plugged: bool) -> None:
         """Plug or pull the cable of one link; the node loses its carrier, too."""
         link = next(link for link in self.links if link.name == link_name)
@@ -175,7 +183,7 @@ class Lab:
     """A switch and nodes. A context manager: what it made is gone afterwards, also after a failure."""
 
     def __init__(self, bridges: Sequence[str]) -> None:
-        self.prefix = f"{PREFIX}{os.getpid()}"
+        self.prefix = f"{PREFIX}{os.getpid()}x{next(NUMBERS)}"
         self.scratch = SCRATCH_PARENT / self.prefix
         self.bridges = tuple(bridges)
         self.nodes: dict[str, Node] = {}
@@ -216,7 +224,7 @@ class Lab:
 def namespaces() -> list[str]:
     """Return the names of all network namespaces that labs made."""
     listed = run(["ip", "netns", "list"], check=False)
-    return [word for word in (line.split()[0] for line in listed.splitlines() if line.strip()) if NAME.match(word)]
+    return [word for word in (line.split()[0] for line in listed.splitlines() if line.strip()) if OURS.match(word)]
 
 
 def remove(prefix: str) -> None:
@@ -239,7 +247,8 @@ def remove(prefix: str) -> None:
 def remove_leftovers() -> None:
     """Remove what labs whose process no longer runs left behind."""
     found = {name.rpartition("-")[0] for name in namespaces()}
-    found |= {path.name for path in SCRATCH_PARENT.glob(f"{PREFIX}*") if path.name[len(PREFIX) :].isdigit()}
+    found |= {path.name for path in SCRATCH_PARENT.glob(f"{PREFIX}*")}
     for prefix in found:
-        if not alive(int(prefix[len(PREFIX) :])):
+        whose = OURS.match(prefix)
+        if whose and not alive(int(whose[1])):
             remove(prefix)

@@ -41,6 +41,7 @@ class Traffic:
     def __init__(self, node: Node, streams: Sequence[str], name: str = "traffic") -> None:
         self.path = node.scratch / f"{name}.tsv"
         self.log = node.scratch / f"{name}.log"
+        self.path.unlink(missing_ok=True)
         root = Path(__file__).parents[3]
         argv = [sys.executable, "-S", "-m", "tests.lab.pair.client", str(self.path), *streams]
         self.process: subprocess.Popen[bytes] = node.start(argv, log=self.log, cwd=root)
@@ -70,9 +71,11 @@ class Traffic:
         return read_replies(self.path)
 
 
-def stream(kind: str, address: str, port: int, *, every_ms: float = 20, limit_ms: float = 1000) -> str:
+def stream(
+    kind: str, address: str, port: int, *, every_ms: float = 20, limit_ms: float = 1000, name: str = ""
+) -> str:
     """Return the text of a stream for the client."""
-    return f"kind={kind},address={address},port={port},every_ms={every_ms},limit_ms={limit_ms}"
+    return f"kind={kind},address={address},port={port},every_ms={every_ms},limit_ms={limit_ms},name={name or kind}"
 
 
 def read_replies(path: Path) -> list[Reply]:
