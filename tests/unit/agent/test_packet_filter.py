@@ -7,7 +7,7 @@ import pytest
 from hawatch.agent import packet_filter
 from hawatch.agent.packet_filter import ACCEPT, DROP, SKF_NET_OFF, Instruction, door, signpost
 from hawatch.cluster.keys import KeyRing
-from hawatch.cluster.wire import Codec, identifier
+from hawatch.cluster.wire import DATAGRAM_BYTES_MIN, Codec, identifier
 
 ME, YOU = identifier("me"), identifier("you")
 CODEC = Codec("site", [YOU], KeyRing({9: bytes(32)}, 9))
@@ -50,7 +50,7 @@ def test_the_door_opens_for_the_member_only() -> None:
     assert run(door("10.99.0.2", CODEC.cluster, ME), packet, from_address(2)) == DROP
     assert run(door("10.99.0.2", identifier("other"), YOU), packet, from_address(2)) == DROP
     for length in range(len(packet)):
-        assert run(program, packet[:length], from_address(2)) == (ACCEPT if length >= 8 + 53 else DROP)
+        assert run(program, packet[:length], from_address(2)) == (ACCEPT if length >= 8 + DATAGRAM_BYTES_MIN else DROP)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 14])
