@@ -104,10 +104,10 @@ def test_usage(capsys: pytest.CaptureFixture[str], words: list[str], parts: list
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["probe", "--list"]) == 0
     names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
-    assert names == ["dns", "exec", "http", "ping", "pop3", "smtp", "tcp"]
+    assert names == ["dns", "exec", "http", "ping", "pop3", "smtp", "tcp", "udp"]
 
 
-@pytest.mark.parametrize("probe_type", ["dns", "exec", "http", "ping", "pop3", "smtp", "tcp"])
+@pytest.mark.parametrize("probe_type", ["dns", "exec", "http", "ping", "pop3", "smtp", "tcp", "udp"])
 def test_help_of_a_probe(capsys: pytest.CaptureFixture[str], probe_type: str) -> None:
     assert main(["probe", probe_type, "--help"]) == 0
     said = capsys.readouterr().out
