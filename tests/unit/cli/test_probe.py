@@ -82,6 +82,8 @@ async def test_words_before_and_after_options(capsys: pytest.CaptureFixture[str]
         (["smtp", "127.0.0.1", "tls.verify=perhaps", "rcpt_to=<>"], ["tls.verify: ", "true or false", "rcpt_to: "]),
         (["smtp", "127.0.0.1", "hello"], ['"hello" is not key=value']),
         (["smtp", "127.0.0.1", "hello=a", "hello=b"], ['"hello" is given twice']),
+        (["http", "127.0.0.1", "mark=7", "redirects=1"], ["does not go with redirects"]),
+        (["smtp", "127.0.0.1", "source=eth0"], ["source: 'eth0' does not appear to be"]),
         (["smtp", "127.0.0.1", "rise=2"], ['"rise" belongs to the schedule']),
         (["smtp", "127.0.0.1", "--timeout", "5"], ['"5" is no timeout', '"100ms"']),
         (["smtp", "127.0.0.1", "timeout=0s"], ["longer than nothing"]),
