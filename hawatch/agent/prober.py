@@ -119,7 +119,7 @@ class Prober:
         self.watched = kept
         self._families = {}
         for watched in kept.values():
-            self._families.setdefault(watched.family, {})[watched.check.address] = watched
+            self._families.setdefault(watched.family, {})[watched.whom] = watched
         self.schedule.assign((one.check for one in kept.values()), now_ns)
         gc.freeze()
         self._wake.set()
