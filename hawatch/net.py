@@ -106,3 +106,14 @@ def open_datagrams(address: str, route: Route | None = None) -> trio.socket.Sock
     else:
         datagrams.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
     return datagrams
+
+
+def is_from(source: tuple[object, ...], address: str, port: int) -> bool:
+    """Tell whether a datagram's source is this address and port."""
+    return ip_address(str(source[0])) == ip_address(address) and source[1] == port
+
+
+def show_source(source: tuple[object, ...]) -> str:
+    """Return a datagram's source as text."""
+    host = f"[{source[0]}]" if ":" in str(source[0]) else source[0]
+    return f"{host}:{source[1]}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import dns.exception
@@ -15,7 +14,7 @@ import trio
 from pydantic import Field, field_validator, model_validator
 
 from hawatch.faults import Fault, broken_reason, connect_reason
-from hawatch.net import numeric_address, open_connection, open_datagrams
+from hawatch.net import is_from, numeric_address, open_connection, open_datagrams, show_source
 from hawatch.plugin import Attempt, Options, Probe, Result, Target, down
 
 if TYPE_CHECKING:
@@ -131,7 +130,11 @@ async def _ask_udp(asked: Asked, target: Target, port: int, attempt: Attempt) ->
             await datagrams.sendto(asked.wire, numeric_address(target.address, port))
             while strays.total() < STRAYS_LIMIT:
                 wire, source = await datagrams.recvfrom(MESSAGE_LIMIT)
-                stray = asked.stray(wire) if _same(source, target, port) else f"answers from {_show(source)}"
+                stray = (
+                    asked.stray(wire)
+                    if is_from(source, target.address, port)
+                    else f"answers from {show_source(source)}"
+                )
                 if not stray:
                     return wire
                 strays[stray] += 1
@@ -147,15 +150,6 @@ def _open(target: Target) -> trio.socket.SocketType:
         return open_datagrams(target.address, target.route)
     except OSError as error:
         raise Fault(connect_reason(error)) from error
-
-
-def _same(source: tuple[object, ...], target: Target, port: int) -> bool:
-    return ip_address(str(source[0])) == ip_address(target.address) and source[1] == port
-
-
-def _show(source: tuple[object, ...]) -> str:
-    host = f"[{source[0]}]" if ":" in str(source[0]) else source[0]
-    return f"{host}:{source[1]}"
 
 
 async def _ask_tcp(query: bytes, question: str, target: Target, port: int, attempt: Attempt) -> bytes:

@@ -127,7 +127,7 @@ class Prober:
         self.watched = kept
         self._families = {}
         for watched in kept.values():
-            self._families.setdefault(watched.family, {})[watched.check.address] = watched
+            self._families.setdefault(watched.family, {})[watched.whom] = watched
         self.schedule.assign((one.check for one in kept.values()), boottime_ns())  # all that took its time
         gc.freeze()
         self._wake.set()

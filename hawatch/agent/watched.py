@@ -42,6 +42,12 @@ class Watched:
     all_failures: int = 0
     latencies: Histogram = field(default_factory=lambda: Histogram(LATENCY_BOUNDS_US))
 
+    @property
+    def whom(self) -> str:
+        """Whom it asks, in words: the address, which may be the same for all servers but for the mark."""
+        route = self.check.route
+        return f"{self.check.address} (mark {route.mark})" if route and route.mark else self.check.address
+
     def counts(self) -> CheckCounts:
         """Return what was counted since it is watched."""
         up = UP_NUMBERS[self.judge.verdict.state]

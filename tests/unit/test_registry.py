@@ -11,7 +11,7 @@ from hawatch import registry
 from hawatch.errors import ConfigError
 from hawatch.registry import is_built_in, probe_class, probe_entry_points
 
-BUILT_IN = {"dns", "exec", "http", "ping", "pop3", "smtp", "tcp"}
+BUILT_IN = {"dns", "exec", "http", "ping", "pop3", "smtp", "tcp", "udp"}
 OUTSIDE = """[hawatch.probes]
 tcp = outside:Better
 broken = outside_that_is_not_there:Probe

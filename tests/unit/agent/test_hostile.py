@@ -172,6 +172,12 @@ async def closes(_stream: trio.SocketStream) -> None:
     return
 
 
+async def titles(stream: trio.SocketStream) -> None:
+    """Send a page made for a search that begins anew at every word."""
+    await stream.receive_some(65536)
+    await stream.send_all(b"HTTP/1.1 200 OK\r\n\r\n" + b"<title>" * 149_000)
+
+
 async def good(stream: trio.SocketStream) -> None:
     await stream.receive_some(65536)
     await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
@@ -193,9 +199,11 @@ async def test_a_good_server_is_looked_at_whatever_the_others_do() -> None:
     async with (
         tcp_server(silence) as a, tcp_server(shouts) as b, tcp_server(endless_header) as c, tcp_server(drips) as d,
         tcp_server(closes) as e, tcp_server(endlessly(TLS_CHANGE_CIPHER_SPEC, 0.001)) as f, tcp_server(good) as fine,
+        tcp_server(titles) as g,
     ):  # fmt: skip
         bad = [check(f"bad{number}", port) for number, port in enumerate((a, b, c, d, e) * 4)]
         bad += [check(f"tls{number}", f, options={"security": "tls"}) for number in range(4)]
+        bad += [check(f"title{number}", g, options={"body_regex": "<title>.*ok</title>"}) for number in range(2)]
         bad += [check(f"general{number}", a, options={"redirects": 1}) for number in range(4)]
         await prober.assign(
             [*bad, check("fast", fine, **OFTEN), check("task", fine, options={"redirects": 1}, **OFTEN)], []

@@ -47,3 +47,6 @@ def test_a_check_with_a_way_of_its_own() -> None:
     assert watched(route=route).probe.target.route == route
     assert watched(route=route).fast
     assert watched(type="ping", port=None, route=route).echo is None
+    assert [watched(route=one).whom for one in (None, route, Route(mark=7))] == ["127.0.0.1"] * 2 + [
+        "127.0.0.1 (mark 7)"
+    ]

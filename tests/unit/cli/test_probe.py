@@ -82,6 +82,8 @@ async def test_words_before_and_after_options(capsys: pytest.CaptureFixture[str]
         (["smtp", "127.0.0.1", "tls.verify=perhaps", "rcpt_to=<>"], ["tls.verify: ", "true or false", "rcpt_to: "]),
         (["smtp", "127.0.0.1", "hello"], ['"hello" is not key=value']),
         (["smtp", "127.0.0.1", "hello=a", "hello=b"], ['"hello" is given twice']),
+        (["http", "127.0.0.1", "mark=7", "redirects=1"], ["does not go with redirects"]),
+        (["smtp", "127.0.0.1", "source=eth0"], ["source: 'eth0' does not appear to be"]),
         (["smtp", "127.0.0.1", "rise=2"], ['"rise" belongs to the schedule']),
         (["smtp", "127.0.0.1", "--timeout", "5"], ['"5" is no timeout', '"100ms"']),
         (["smtp", "127.0.0.1", "timeout=0s"], ["longer than nothing"]),
@@ -104,10 +106,10 @@ def test_usage(capsys: pytest.CaptureFixture[str], words: list[str], parts: list
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["probe", "--list"]) == 0
     names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
-    assert names == ["dns", "exec", "http", "ping", "pop3", "smtp", "tcp"]
+    assert names == ["dns", "exec", "http", "ping", "pop3", "smtp", "tcp", "udp"]
 
 
-@pytest.mark.parametrize("probe_type", ["dns", "exec", "http", "ping", "pop3", "smtp", "tcp"])
+@pytest.mark.parametrize("probe_type", ["dns", "exec", "http", "ping", "pop3", "smtp", "tcp", "udp"])
 def test_help_of_a_probe(capsys: pytest.CaptureFixture[str], probe_type: str) -> None:
     assert main(["probe", probe_type, "--help"]) == 0
     said = capsys.readouterr().out

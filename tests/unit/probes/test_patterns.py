@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 
 import pytest
@@ -52,3 +54,13 @@ def test_many_short_searches_have_one_limit_together() -> None:
     assert not search.found_in(data)
     with pytest.raises(TooSlow):
         list(map(search.found_in, [data] * 10_000))
+
+
+def test_nobody_else_pays_for_the_package() -> None:
+    code = (
+        "import sys; from hawatch.plugin import Target; from hawatch.probes.http import HttpOptions, HttpProbe; "
+        "from hawatch.probes.tcp import TcpOptions, TcpProbe; from hawatch.probes.udp import UdpOptions, UdpProbe; "
+        "HttpProbe(HttpOptions(body_regex=''), Target('::1', 80)); TcpProbe(TcpOptions(expect='a'), Target('::1', 1)); "
+        "UdpProbe(UdpOptions(send='a'), Target('::1', 1)); sys.exit('regex' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
