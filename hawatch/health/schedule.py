@@ -10,9 +10,10 @@ run is not finished when the next is due skips that one, whatever has become of 
 are gathered into ticks, so that a thousand checks a second cost fifty wake-ups; a heap holds the ticks at which
 something is due, and each tick its checks.
 
-After a pause of this process everything is due at once. What is later than `LATE_NS` is then put off: to its next grid
-point, or to its place within one second, as at the very start, if that is further away. So the servers see no burst. A
-check is put off once and runs the next time however late that is: a process that is late all the time starves none.
+After a pause of this process everything is due at once. What is later than `LATE_NS` is then put off, at random over as
+long as it is late already, an interval, or a second, whichever is shortest: the servers see no burst, and nothing is
+more than twice as late as it would be. A check is put off once, and runs the next time however late that is, so that a
+process that is late all the time starves none.
 """
 
 from __future__ import annotations
@@ -151,13 +152,12 @@ class Schedule:
         self._push(slot)
 
     def _put_off(self, slot: Slot, now_ns: int) -> None:
-        """Put a check that is late to its next grid point, or where it would be at a start if that is too far away."""
+        """Put a check that is late to some time soon: within as long as it is late, an interval, or a second."""
+        late_ns = now_ns - slot.due_ns
         slot.put_off = True
-        self.skipped += 1 + (now_ns - slot.due_ns) // slot.interval_ns
+        self.skipped += late_ns // slot.interval_ns
         slot.grid_ns += (now_ns - slot.grid_ns) // slot.interval_ns * slot.interval_ns
-        slot.due_ns = slot.grid_ns + slot.interval_ns
-        if slot.due_ns - now_ns > FIRST_RUN_NS_MAX:
-            slot.due_ns = now_ns + slot.grid_ns % slot.interval_ns * FIRST_RUN_NS_MAX // slot.interval_ns
+        slot.due_ns = now_ns + int(self._random.random() * min(late_ns, slot.interval_ns, FIRST_RUN_NS_MAX))
         self._push(slot)
 
     def _push(self, slot: Slot) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hawatch.health.schedule import JITTER_NS_MAX, TICK_NS, Schedule, Slot
+from hawatch.health.schedule import JITTER_NS_MAX, LATE_NS, TICK_NS, Schedule, Slot
 from hawatch.model import NS_PER_MS, NS_PER_S, Check
 
 
@@ -92,6 +92,21 @@ def test_a_pause_is_followed_by_no_burst(interval_s):
     assert max(first) - ends_ns <= NS_PER_S + JITTER_NS_MAX + TICK_NS
     assert made.late >= 900
     assert made.late_ns_max > 500 * NS_PER_S
+
+
+def test_after_a_short_pause_nothing_is_more_than_twice_as_late():
+    made = schedule(1000, NS_PER_S)
+    begins_ns, ends_ns = 3 * NS_PER_S, 3 * NS_PER_S + 300 * NS_PER_MS
+    pause(made, 0, begins_ns)
+    overdue = {f"check {n}": made.slot(f"check {n}").due_ns for n in range(1000)}
+    overdue = {check_id: due_ns for check_id, due_ns in overdue.items() if due_ns <= ends_ns}
+    found = pause(made, ends_ns, ends_ns + NS_PER_S)
+    assert len(overdue) > 250
+    for check_id, due_ns in overdue.items():
+        late_ns, extra_ns = ends_ns - due_ns, found[check_id][0] - ends_ns
+        assert extra_ns <= (late_ns + TICK_NS if late_ns > LATE_NS else 0)
+    first = [found[check_id][0] for check_id in overdue]
+    assert max(first.count(tick) for tick in set(first)) < 130
 
 
 def test_what_is_late_all_the_time_is_put_off_but_not_starved():
