@@ -75,11 +75,13 @@ class Agent:
     node: Node
     config: str
     what: str = "run"
+    folder: str = "agent"
+    """Its own on the node."""
     home: Path = field(init=False)
     process: subprocess.Popen[bytes] | None = None
 
     def __post_init__(self) -> None:
-        self.home = self.node.scratch / self.what
+        self.home = self.node.scratch / self.folder
         self.home.mkdir(exist_ok=True)
         self.write(self.config)
 

@@ -136,10 +136,8 @@ def test_events_are_lines_of_json_and_can_be_followed(one: Agent) -> None:
 
 def test_several_agents_on_one_machine(one: Agent) -> None:
     """In one namespace, even: places of their own are enough for them."""
-    second = Agent(one.node, '[cluster]\nname = "other"\n[[director]]\nname = "lvs1"\n', what="run")
-    second.home = one.node.scratch / "second"
-    second.home.mkdir()
-    second.write(second.config)
+    text = '[cluster]\nname = "other"\n[[director]]\nname = "lvs1"\n'
+    second = Agent(one.node, text, folder="second")
     second.start()
     assert (second.status()["cluster"], one.status()["cluster"]) == ("other", "default")
     words = ("run", "-c", second.file, "--runtime-dir", one.home / "run", "--state-dir", second.home / "third")
