@@ -84,13 +84,10 @@ def load_settings(places: Places, node_wanted: str) -> Settings:
     loaded = read_bytes(data, name)
     config = loaded.config
     document = parse(data, name)
-    node = find_node(config, node_wanted, socket.gethostname())
-    votes_only = any(witness.name == node for witness in config.witness)
-    findings = [found.finding for found in check_files(config)]
-    # A witness tells nobody and is told nothing: of what the file names it needs the cluster's key.
-    problems = [document.problem(finding) for finding in findings if not votes_only or finding.path[0] == "cluster"]
+    problems = [document.problem(found.finding) for found in check_files(config)]
     if problems:
         raise report(name, problems)
+    node = find_node(config, node_wanted, socket.gethostname())
     warnings = tuple(str(warning) for warning in loaded.warnings)
     return Settings(config, make_plan(config, node), node, node_wanted, places, warnings)
 

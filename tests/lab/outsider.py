@@ -95,7 +95,7 @@ class Agent:
 
     def write(self, text: str) -> None:
         """Write the configuration; what it names is put beside it."""
-        for name, content in (("cluster.key", KEYS), ("password", "secret\n"))[: 1 if self.what == "witness" else 2]:
+        for name, content in (("cluster.key", KEYS), ("password", "secret\n")):
             path = self.home / name
             path.write_text(content)
             path.chmod(0o600)
