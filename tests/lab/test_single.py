@@ -134,6 +134,17 @@ def test_events_are_lines_of_json_and_can_be_followed(one: Agent) -> None:
             follower.kill()
 
 
+def test_the_status_is_shown_anew_until_one_has_seen_enough(one: Agent) -> None:
+    words = [HAWATCH, "ctl", "--runtime-dir", str(one.home / "run"), "status", "--watch"]
+    with subprocess.Popen(one.node.argv(words), stdout=subprocess.PIPE, text=True) as watcher:
+        assert watcher.stdout is not None
+        heads = 0
+        while heads < 2:
+            heads += watcher.stdout.readline().startswith("lvs1")
+        watcher.send_signal(signal.SIGINT)
+        assert watcher.wait(60) == DONE
+
+
 def test_several_agents_on_one_machine(one: Agent) -> None:
     """In one namespace, even: places of their own are enough for them."""
     text = '[cluster]\nname = "other"\n[[director]]\nname = "lvs1"\n'
