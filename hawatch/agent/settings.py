@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # a witness is to be small: it has what reads a configuration
 
 PICKLE_LIMIT = 256 << 20
 """Bytes of pickled settings that the keeper takes from the core."""
+KEY_FILE = ("cluster", "key_file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,7 @@ def make_settings(data: bytes, places: Places, node_wanted: str) -> Settings:
     node = find_node(config, node_wanted, socket.gethostname())
     votes_only = any(witness.name == node for witness in config.witness)
     findings = [found.finding for found in check_files(config)]
-    # A witness tells nobody and is told nothing: of what the file names it needs the cluster's key.
-    problems = [document.problem(finding) for finding in findings if not votes_only or finding.path[0] == "cluster"]
+    problems = [document.problem(found) for found in findings if not votes_only or found.path == KEY_FILE]
     if problems:
         raise report(name, problems)
     warnings = tuple(str(warning) for warning in loaded.warnings)

@@ -130,21 +130,23 @@ class SingleVips:
             del self._up[group]
             self._announcer.stop(group)
             self._complaints.tell(group, "")
-        before = addresses.look(wanted.values())
-        problems = {
-            group: addresses.add([one for one in vips if one not in before or ends_by_itself(before[one])], 0)
+        before = now = addresses.look(wanted.values())
+        missing = {
+            group: [one for one in vips if one not in before or ends_by_itself(before[one])]
             for group, vips in self._vips.items()
         }
-        now = addresses.look(wanted.values())
+        problems = {group: "; ".join(addresses.add(each, 0)) for group, each in missing.items()}
+        if any(missing.values()):
+            now = addresses.look(wanted.values())
         self._ours |= {to_word(one) for one, found in now.items() if found.like_ours}
         for group, vips in self._vips.items():
             up = {one for one in vips if one in now}
-            self._take_in(group, up, up - before.keys(), "; ".join(problems[group]))
+            self._take_in(group, up, up - before.keys(), problems[group])
 
     def _take_down(self, addresses: Addresses, words: list[str]) -> None:
         """Take down what we put up and the configuration names no more."""
         leaving = [one for one in map(from_word, words) if one is not None]
-        found = addresses.look(leaving)
+        found = addresses.look(leaving) if leaving else {}
         ours = [one for one in leaving if one in found and found[one].like_ours and found[one].prefix == one.prefix]
         problem = "; ".join(addresses.remove(ours))
         self._complaints.tell(LEAVING, problem)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path as FilePath
 
-from hawatch.config.files import check_files
+from hawatch.config.files import check_files, check_group
 from hawatch.config.load import Loaded, parse, read_bytes, read_content
 from hawatch.config.machine import clock_finding, clock_source
 from hawatch.config.plan import checks_per_second, find_node, make_plan
@@ -68,7 +68,7 @@ def examine(path: FilePath, node: str, probes: ProbeTypes, clock: str = "") -> R
         problems = tuple(problem for problem in error.problems if isinstance(problem, Problem))
         return Report(str(path), problems or (Problem("", 1, "", "", str(error).removeprefix(f"{path}: ")),))
     document = parse(content, str(path))
-    findings = check_files(loaded.config)
+    findings = (*check_files(loaded.config), *check_group(loaded.config))
     problems = tuple(document.problem(found.finding) for found in findings if not found.absent)
     warnings = (*loaded.warnings, *(document.problem(found.finding) for found in findings if found.absent))
     clock_problem = clock_finding(loaded.config, clock)

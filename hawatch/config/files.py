@@ -63,23 +63,22 @@ def template_files(config: Config) -> Iterator[tuple[Path, str, str]]:
 
 
 def check_files(config: Config) -> tuple[FileFinding, ...]:
-    """Look at every secret file, template and group of users that the configuration names; return what is wrong."""
+    """Look at every secret file and template that the configuration names; return what is wrong."""
     found = [check_secret_file(path, name) for path, name in secret_files(config)]
     found += [check_template_file(path, kind, name) for path, kind, name in template_files(config)]
-    found.append(check_group(config.control.group))
     return tuple(finding for finding in found if finding is not None)
 
 
-def check_group(name: str) -> FileFinding | None:
-    """Look whether there is a group of users, "" for none."""
-    if not name:
-        return None
-    try:
-        grp.getgrnam(name)
-    except KeyError:
-        message = "no group of users of this name on this machine"
-        return FileFinding(Finding(("control", "group"), message, "the name of a group, as in /etc/group"), absent=True)
-    return None
+def check_group(config: Config) -> tuple[FileFinding, ...]:
+    """Look whether there is the group of users that may use `hawatch ctl`. A director needs it, a witness does not."""
+    if config.control.group:
+        try:
+            grp.getgrnam(config.control.group)
+        except KeyError:
+            message = "no group of users of this name on this machine"
+            finding = Finding(("control", "group"), message, "the name of a group, as in /etc/group")
+            return (FileFinding(finding, absent=True),)
+    return ()
 
 
 def check_template_file(path: Path, kind: str, name: str) -> FileFinding | None:

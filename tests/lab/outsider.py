@@ -75,11 +75,13 @@ class Agent:
     node: Node
     config: str
     what: str = "run"
+    folder: str = "agent"
+    """Its own on the node."""
     home: Path = field(init=False)
     process: subprocess.Popen[bytes] | None = None
 
     def __post_init__(self) -> None:
-        self.home = self.node.scratch / self.what
+        self.home = self.node.scratch / self.folder
         self.home.mkdir(exist_ok=True)
         self.write(self.config)
 
@@ -93,7 +95,7 @@ class Agent:
 
     def write(self, text: str) -> None:
         """Write the configuration; what it names is put beside it."""
-        for name, content in (("cluster.key", KEYS), ("password", "secret\n"))[: 1 if self.what == "witness" else 2]:
+        for name, content in (("cluster.key", KEYS), ("password", "secret\n")):
             path = self.home / name
             path.write_text(content)
             path.chmod(0o600)

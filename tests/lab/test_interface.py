@@ -105,6 +105,39 @@ def test_every_mistake_is_told_at_once_and_nothing_is_started(tmp_path: Path) ->
     assert found['"quick"']["line"] == 1 + text[: text.index("profile =")].count("\n")
 
 
+def test_a_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
+    for name in ("cluster.key", "password"):
+        (tmp_path / name).write_text(KEYS)
+        (tmp_path / name).chmod(0o600)
+    file = tmp_path / "hawatch.toml"
+    file.write_text(example().replace("HOME", str(tmp_path)))
+    (tmp_path / "cluster.key").chmod(0o640)
+    places = ("--runtime-dir", tmp_path / "run", "--state-dir", tmp_path / "state")
+    for words in (("check",), ("run", "--node", "lvs1", *places), ("witness", "--node", "rs1", *places)):
+        said = command(words[0], "-c", file, *words[1:])
+        assert said.status == USAGE, words
+        assert "mode 0640" in said.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_node_runs_what_it_is(tmp_path: Path) -> None:
+    for name in ("cluster.key", "password"):
+        (tmp_path / name).write_text(KEYS)
+        (tmp_path / name).chmod(0o600)
+    file = tmp_path / "hawatch.toml"
+    file.write_text(example(services=False).replace("HOME", str(tmp_path)))
+    places = ("--runtime-dir", tmp_path / "run", "--state-dir", tmp_path / "state")
+    for what, node, told in (
+        ("run", "rs1", "hawatch witness"),
+        ("witness", "lvs1", "hawatch run"),
+        ("run", "x", "lvs1"),
+    ):
+        said = command(what, "-c", file, "--node", node, *places)
+        assert said.status == USAGE, (what, node)
+        assert told in said.err
+    assert not (tmp_path / "run").exists()
+
+
 def test_keygen_makes_a_file_that_only_its_owner_reads_and_adds_keys(tmp_path: Path) -> None:
     file = tmp_path / "cluster.key"
     assert command("keygen", file).status == DONE

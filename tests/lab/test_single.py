@@ -134,12 +134,21 @@ def test_events_are_lines_of_json_and_can_be_followed(one: Agent) -> None:
             follower.kill()
 
 
+def test_the_status_is_shown_anew_until_one_has_seen_enough(one: Agent) -> None:
+    words = [HAWATCH, "ctl", "--runtime-dir", str(one.home / "run"), "status", "--watch"]
+    with subprocess.Popen(one.node.argv(words), stdout=subprocess.PIPE, text=True) as watcher:
+        assert watcher.stdout is not None
+        heads = 0
+        while heads < 2:
+            heads += watcher.stdout.readline().startswith("lvs1")
+        watcher.send_signal(signal.SIGINT)
+        assert watcher.wait(60) == DONE
+
+
 def test_several_agents_on_one_machine(one: Agent) -> None:
     """In one namespace, even: places of their own are enough for them."""
-    second = Agent(one.node, '[cluster]\nname = "other"\n[[director]]\nname = "lvs1"\n', what="run")
-    second.home = one.node.scratch / "second"
-    second.home.mkdir()
-    second.write(second.config)
+    text = '[cluster]\nname = "other"\n[[director]]\nname = "lvs1"\n'
+    second = Agent(one.node, text, folder="second")
     second.start()
     assert (second.status()["cluster"], one.status()["cluster"]) == ("other", "default")
     words = ("run", "-c", second.file, "--runtime-dir", one.home / "run", "--state-dir", second.home / "third")
@@ -148,3 +157,34 @@ def test_several_agents_on_one_machine(one: Agent) -> None:
     assert "--runtime-dir" in said.err
     assert second.stop() == 0
     assert one.ctl("status").status == DONE
+
+
+def test_one_director_becomes_two_and_one_again(one: Agent) -> None:
+    """On another machine of the site; the second director is never there."""
+    address = "192.168.1.120"
+    group = f'[[group]]\nname = "web"\naddresses = [{{ address = "{address}/32", interface = "eth0" }}]\n'
+    alone = f'[[director]]\nname = "c1"\nlinks = ["192.168.1.10"]\n{group}'
+    shared = '[cluster]\nkey_file = "HOME/cluster.key"\nprofile = "fast"\nquorum = "none"\n'
+    shared += f'[[director]]\nname = "c2"\nlinks = ["192.168.1.11"]\n{alone}'
+    agent = Agent(one.node.lab.nodes["c1"], alone)
+
+    def lifetime() -> str:
+        return agent.node.run("ip", "-o", "address", "show", "to", address)
+
+    agent.start()
+    until(lambda: "valid_lft forever" in lifetime(), "a single director has it for good")
+    assert agent.stop() == 0
+    agent.write(shared)
+    agent.start()
+    until(lambda: agent.group()["state"] == "owner" and agent.has(address), "it has the lease")
+    assert "valid_lft forever" not in lifetime()
+    assert agent.group()["gate"] == "nftables"
+    assert "hawatch" in agent.node.run("nft", "list", "tables")
+    agent.kill()
+    agent.write(alone)
+    agent.start()
+    until(lambda: "valid_lft forever" in lifetime(), "it is for good again")
+    assert "hawatch" not in agent.node.run("nft", "list", "tables")
+    assert one.node.run("ping", "-c", "1", "-W", "5", address)
+    assert agent.group()["gate"] == "none"
+    assert agent.stop() == 0

@@ -43,6 +43,12 @@ def test_mistakes(write):
     assert lines[1:] == [f"{path}: 1 mistake; nothing can be started with it"]
 
 
+def test_a_group_of_users_that_is_not_here_is_a_warning(write):
+    report = examine(write(SITE + '[control]\ngroup = "nobody-of-that-name"\n'), "", FAKES)
+    assert report.ok
+    assert [warning.path for warning in report.warnings] == ["control.group"]
+
+
 def test_warnings_do_not_make_it_invalid(write):
     path = write(SITE + "weight = 0\n")
     report = examine(path, "", FAKES)

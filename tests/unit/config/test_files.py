@@ -8,7 +8,7 @@ import pwd
 import pytest
 
 from hawatch.config import files
-from hawatch.config.files import check_files
+from hawatch.config.files import check_files, check_group
 from hawatch.config.load import load_text
 from tests.unit.config.fakes import FAKES, PAIR
 
@@ -54,9 +54,9 @@ def test_another_user_s_file(tmp_path):
     assert found.finding.found == "owner 12345"
 
 
-def test_a_group_of_users_that_is_not_there(tmp_path):
-    assert check_files(load_text('[control]\ngroup = "daemon"\n')) == ()
-    (found,) = check_files(load_text('[control]\ngroup = "nobody-of-that-name"\n'))
+def test_a_group_of_users_that_is_not_there():
+    assert check_group(load_text("")) == check_group(load_text('[control]\ngroup = "daemon"\n')) == ()
+    (found,) = check_group(load_text('[control]\ngroup = "nobody-of-that-name"\n'))
     assert found.absent
     assert found.finding.path == ("control", "group")
 
