@@ -49,7 +49,7 @@ class Outcome:
     takeovers_ns: list[int] = field(default_factory=list)
     switchovers_ns: list[int] = field(default_factory=list)
     recoveries_ns: list[int] = field(default_factory=list)
-    """How long after the last fault each group was where it belongs."""
+    """How long after the last fault each group was where it belongs, where nobody was told to wait for longer."""
     events: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
     best_effort: int = 0
@@ -84,6 +84,8 @@ class Episode:
         self.promised = setting.quorum is W
         self.lease_ns = setting.parameters.lease_ns
         self.parameters = setting.parameters
+        self.told = False
+        """The recovery looked at was longer than usual because a director was told to wait."""
 
     def run(self, rounds: int = ROUNDS, *, until_overlap: bool = False, only: str = "") -> Outcome:
         """Live through all rounds, or one of the scenes named below; stop at the first broken promise."""
@@ -169,7 +171,8 @@ class Episode:
                     f"{prefer} does not own {group} {RECOVERY_LEASES} leases after the last fault: {self.states(group)}"
                 )
                 return False
-            self.outcome.recoveries_ns.append(self.world.now_ns - since_ns)
+            if not self.told:
+                self.outcome.recoveries_ns.append(self.world.now_ns - since_ns)
         return not self.world.tally.overlaps
 
     def as_wanted(self, group: str, prefer: str) -> bool:
@@ -183,9 +186,11 @@ class Episode:
         What a director was told to wait for may turn up late: a refusal of the kernel that was under way, say.
         """
         world, deadline_ns = self.world, since_ns + limit_ns
+        self.told = False
         while not condition():
             grace_ns = self.grace_ns(group)
             if grace_ns > 0:
+                self.told = True
                 deadline_ns = max(deadline_ns, world.now_ns + grace_ns + limit_ns)
             if not self.told_to_wait():
                 world.run_until(condition, max(0, deadline_ns - world.now_ns))

@@ -34,7 +34,7 @@ from hawatch.cluster.effects import (
     Tick,
 )
 from hawatch.cluster.keys import KeyRing
-from hawatch.cluster.membership import GroupSettings, Member, Membership, QuorumMode
+from hawatch.cluster.membership import FormerRun, GroupSettings, Member, Membership, QuorumMode
 from hawatch.cluster.node import Node
 from hawatch.cluster.parameters import PROFILES
 from hawatch.cluster.wire import GroupState
@@ -102,6 +102,7 @@ class SmallSite:
         """Somebody whose gate is open answers an ARP probe."""
         self.two_owners = 0
         self.requests = itertools.count(1)
+        self.former: dict[str, FormerRun | None] = {}
         for name in names:
             self.boot(name, silent=silent)
 
@@ -124,7 +125,7 @@ class SmallSite:
                     adopted[group] = slot
         place.node = Node(
             self.membership(name), RING, boot=place.boot, random=self.random, now_ns=self.now_ns,
-            adopted=adopted, paused=place.paused, silent=silent,
+            adopted=adopted, paused=place.paused, silent=silent, former=self.former.get(name),
         )  # fmt: skip
         self.do(place, place.node.start(self.now_ns))
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from hawatch.cluster.keys import (
     FILE_BYTES_MAX,
@@ -111,3 +112,46 @@ def test_what_a_rotation_refuses():
     full = KeyRing({n: bytes([n] * 32) for n in range(1, KEYS_MAX + 1)}, 1)
     with pytest.raises(ConfigError, match="remove old ones"):
         added(full, ONE)
+
+
+class Rotation(RuleBasedStateMachine):
+    """Three nodes whose files an administrator changes in three steps, each node of each step when he comes to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rings = [KeyRing({1: ONE}, 1)] * 3
+        self.made = 1
+        self.step = 0
+        self.left: set[int] = set()
+        self.number = 0
+
+    @rule(node=st.integers(0, 2))
+    def change_a_file(self, node):
+        """Take the present step on one node; the next step begins when every node has taken this one."""
+        if not self.left:
+            self.step, self.left = self.step % 3 + 1, {0, 1, 2}
+        if node not in self.left:
+            return
+        self.left.discard(node)
+        ring = self.rings[node]
+        if self.step == 1:
+            key = bytes([self.made % 256]) * KEY_BYTES
+            self.rings[node], number = added(ring, key)
+            assert self.number in (0, number) or len(self.left) == 2, "the same number everywhere"
+            self.number = number
+            self.made += not self.left
+        elif self.step == 2:
+            self.rings[node] = activated(ring, self.number)
+        else:
+            self.rings[node] = removed(ring, next(number for number in ring.keys if number != self.number))
+
+    @invariant()
+    def everybody_has_the_key_that_each_uses(self):
+        for one in self.rings:
+            for other in self.rings:
+                assert other.keys.get(one.active) == one.keys[one.active]
+            assert parse(serialise(one)) == one
+
+
+TestRotation = Rotation.TestCase
+TestRotation.settings = settings(max_examples=40, stateful_step_count=60, deadline=None)

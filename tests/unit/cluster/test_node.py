@@ -350,6 +350,37 @@ def test_two_owners_that_meet_become_one(quorum: QuorumMode) -> None:
     assert len(site.open()) == 1
 
 
+def test_directors_that_see_no_server_or_do_not_know_yet_are_handed_nothing() -> None:
+    site = settled()
+    a, b = site.places["a"], site.places["b"]
+    site.give(b, b.life, FitnessChanged(15, sure=False))
+    site.run(10 * T_NS)
+    assert site.owned_by("a")
+    site.give(b, b.life, FitnessChanged(11, "none of 3 real servers is up as seen from here"))
+    site.give(a, a.life, FitnessChanged(11, "none of 3 real servers is up as seen from here"))
+    site.run(10 * T_NS)
+    assert site.owned_by("a")
+    site.give(b, b.life, FitnessChanged(15))
+    assert site.run_until(lambda: site.owned_by("b")) >= PARAMETERS.hold_down_ns
+    reasons = [event.reason for event in a.events if event.name == "release"]
+    assert reasons == ["b is fitter (15) than this director (11): none of 3 real servers is up as seen from here"]
+    site.give(a, a.life, FitnessChanged(15))
+    assert site.run_until(lambda: site.owned_by("a")) >= PARAMETERS.hold_down_ns  # it is preferred
+    assert site.two_owners == 0
+
+
+def test_a_release_wakes_only_who_waits_for_it() -> None:
+    """Two candidates that a third director's lease stands in the way of would else wake each other for ever."""
+    site = settled()
+    group, holder = site.node("b").groups["web"], site.node("a").site.me
+    waits_ns = group.not_before_ns = site.now_ns + T_NS
+    group.waits_on = frozenset({holder})
+    group.released(site.node("w").site.me, 0, site.now_ns, by_admin=False)
+    assert group.not_before_ns == waits_ns
+    group.released(holder, 0, site.now_ns, by_admin=False)
+    assert group.not_before_ns < waits_ns
+
+
 def test_several_groups_move_apart() -> None:
     site = SmallSite(groups=(GroupSettings("web", "a"), GroupSettings("mail", "b")))
     site.run(4 * T_NS)

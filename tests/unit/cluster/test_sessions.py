@@ -106,6 +106,17 @@ def test_numbers_before_the_proof_are_spent():
     assert not session.verify(4, 13)
 
 
+def test_a_copy_from_a_later_boot_blocks_nobody() -> None:
+    """A node's clock went back, and somebody sends a datagram of its future: it never proves itself."""
+    session = Session()
+    assert session.admit(9, 5) is Standing.UNVERIFIED
+    assert session.admit(4, 1) is Standing.UNVERIFIED
+    assert session.verify(4, 1)
+    assert session.boot == 4
+    assert session.admit(9, 5) is Standing.UNVERIFIED
+    assert session.admit(4, 2) is Standing.FRESH
+
+
 def test_a_pending_boot_takes_nothing_from_the_believed_one():
     session = Session()
     session.admit(4, 1)
