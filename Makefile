@@ -42,6 +42,9 @@ bench: packages $(VENV)/.ready
 	$(BIN)/python -m tests.bench.metrics
 	$(BIN)/python -m tests.bench.failover
 	$(BIN)/python -m tests.bench.page
+	$(BIN)/python -m tests.bench.flood
+	$(BIN)/python -m tests.bench.busy
+	$(BIN)/python -m tests.bench.idle
 	$(ON_IPVS) $(BIN)/python -m tests.bench.ipvs
 	$(ON_IPVS) $(BIN)/python -m tests.bench.verdict
 	$(ON_IPVS) $(BIN)/python -m tests.bench.start

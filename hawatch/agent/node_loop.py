@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
@@ -171,10 +170,10 @@ class NodeLoop:
         reception, now_ns = self.node.reception, self._now_ns()
         budget, forgeries = Budget(now_ns), Budget(now_ns, UNVERIFIED_PER_S, UNVERIFIED_BURST)
         while True:
-            with trio.move_on_after(NARROW_S if queue.narrow else math.inf) as patience:
+            if queue.narrow:
+                await self._wait_narrow(place, member, queue)
+            else:
                 await trio.lowlevel.wait_readable(queue.end)
-            if queue.narrow and (patience.cancelled_caught or trio.current_time() >= self._widen_at[place, member]):
-                queue.set_door(None)  # the member may have been started anew
             allowed = min(budget.allowed(self._now_ns()), DATAGRAMS_PER_TURN)
             unverified = reception.unverified
             count = self._read(place, queue, allowed)
@@ -197,6 +196,14 @@ class NodeLoop:
         if known is not None and not queue.narrow:
             queue.set_door(Newer(known.boot, known.top - OVERTAKEN_MAX))
             self._widen_at[place, member] = trio.current_time() + NARROW_S
+
+    async def _wait_narrow(self, place: int, member: int, queue: MemberQueue) -> None:
+        """Wait until something has come in; make the door wide again when its time has come."""
+        with trio.move_on_at(self._widen_at[place, member]):
+            await trio.lowlevel.wait_readable(queue.end)
+        if trio.current_time() >= self._widen_at[place, member]:
+            self._widen_at[place, member] += NARROW_S  # should it fail, it is tried again then
+            queue.set_door(None)  # the member may have been started anew
 
     def _origin(self, place: int, member: int) -> str:
         return f"{self.node.links[member][place]}, the address of {self.node.site.name(member)}"
