@@ -43,6 +43,9 @@ bench: packages $(VENV)/.ready
 	$(BIN)/python -m tests.bench.failover
 	$(BIN)/python -m tests.bench.page
 	$(BIN)/python -m tests.bench.console
+	$(BIN)/python -m tests.bench.flood
+	$(BIN)/python -m tests.bench.busy
+	$(BIN)/python -m tests.bench.idle
 	$(ON_IPVS) $(BIN)/python -m tests.bench.ipvs
 	$(BIN)/python -m tests.bench.memory
 	$(ON_IPVS) $(BIN)/python -m tests.bench.verdict

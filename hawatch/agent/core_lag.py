@@ -13,14 +13,14 @@ from hawatch.agent.process import notify_service_manager
 from hawatch.agent.settings import now_ns
 from hawatch.model import NS_PER_MS, NS_PER_S
 
-MEASURE_INTERVAL_NS = 100 * NS_PER_MS
+MEASURE_INTERVAL_NS = 200 * NS_PER_MS
 WINDOW = 1200
-"""Measurements remembered: two minutes."""
+"""Measurements remembered: four minutes."""
 NOTIFY_INTERVAL_NS = NS_PER_S
 
 
 class LagMeter:
-    """How late the core's loop ran what was due, over the last two minutes."""
+    """How late the core's loop ran what was due, over the last four minutes."""
 
     def __init__(self) -> None:
         self._late_ns: deque[int] = deque(maxlen=WINDOW)
@@ -41,7 +41,7 @@ class LagMeter:
         return ordered[min(len(ordered) - 1, int(fraction * len(ordered)))] / NS_PER_MS
 
     def max_ms(self) -> float:
-        """Return the worst of the last two minutes."""
+        """Return the worst of the last four minutes."""
         return max(self._late_ns, default=0) / NS_PER_MS
 
 

@@ -19,6 +19,7 @@ from hawatch.agent.packet_filter import (
     SO_ATTACH_FILTER,
     SO_ATTACH_REUSEPORT_CBPF,
     Instruction,
+    Newer,
     attach,
     door,
     signpost,
@@ -56,6 +57,22 @@ class Queue:
         return count
 
 
+class MemberQueue(Queue):
+    """Where one member's datagrams come in, through its door."""
+
+    def __init__(self, address: str, port: int, source: str, cluster: int, member: int) -> None:
+        """Raises OSError."""
+        self._door = source, cluster, member
+        self.narrow = False
+        super().__init__(address, port, QUEUE_BYTES, door(*self._door))
+
+    def set_door(self, newer: Newer | None) -> None:
+        """Let in only what is newer, or everything that can be a heartbeat; what waits already stays."""
+        with contextlib.suppress(OSError):  # out of memory: the door stays as it is
+            attach(self.end, SO_ATTACH_FILTER, door(*self._door, newer))
+            self.narrow = newer is not None
+
+
 class HeartbeatLink:
     """The sockets of one link; `members` are the other members' identifiers and addresses on it."""
 
@@ -69,9 +86,9 @@ class HeartbeatLink:
                 bound(address, port, QUEUE_BYTES, shared=False).close()
                 self.strangers = Queue(address, port, STRANGERS_BYTES)
                 opened.callback(self.strangers.end.close)
-                self.queues: dict[int, Queue] = {}
+                self.queues: dict[int, MemberQueue] = {}
                 for member, source in members.items():
-                    self.queues[member] = Queue(address, port, QUEUE_BYTES, door(source, cluster, member))
+                    self.queues[member] = MemberQueue(address, port, source, cluster, member)
                     opened.callback(self.queues[member].end.close)
                 attach(self.strangers.end, SO_ATTACH_REUSEPORT_CBPF, signpost(list(members.values())))
             except OSError as error:

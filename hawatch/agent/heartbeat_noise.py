@@ -2,7 +2,8 @@
 
 Theory of operation. What gets past the kernel's filter costs the core some microseconds each, for the HMAC. A `Budget`
 bounds that: a queue that brings more than members ever send is left alone for some milliseconds, and what it
-brings meanwhile, the kernel drops. People are told by one event at the first noise and then one a minute while it
+brings meanwhile, the kernel drops. Another, smaller one is for what turns out to be forged; when either is used up, the
+queue's door is made narrow. People are told by one event at the first noise and then one a minute while it
 lasts, with what came from where.
 """
 
@@ -16,8 +17,11 @@ from hawatch.model import NS_PER_S, Event, Severity
 
 DATAGRAMS_PER_S = 2000
 """Read from one queue. A pair with 250 groups sends some 200."""
-BURST = 400
-"""Read at once after quiet: a second of such a pair's, twice."""
+BURST = 200
+"""Read at once after quiet: a second of such a pair's."""
+UNVERIFIED_PER_S, UNVERIFIED_BURST = 20, 60
+"""Datagrams with a member's address and header that it did not make: with more, somebody takes aim. A member with other
+keys than this node's sends fewer."""
 TELL_INTERVAL_NS = 60 * NS_PER_S
 LOOK_INTERVAL_S = 5.0
 """How soon noise is noticed."""
@@ -25,22 +29,22 @@ ORIGINS_SHOWN_MAX = 8
 
 
 class Budget:
-    """How many datagrams of one queue may be read."""
+    """How many datagrams of one queue may be read, or may be none of ours."""
 
-    def __init__(self, now_ns: int) -> None:
-        self._left_ns = BURST * NS_PER_S // DATAGRAMS_PER_S
+    def __init__(self, now_ns: int, per_s: int = DATAGRAMS_PER_S, burst: int = BURST) -> None:
+        self._per_s = per_s
+        self._full_ns = self._left_ns = burst * NS_PER_S // per_s
         self._at_ns = now_ns
 
     def allowed(self, now_ns: int) -> int:
-        """Return how many may be read now."""
-        full_ns = BURST * NS_PER_S // DATAGRAMS_PER_S
-        self._left_ns = min(full_ns, self._left_ns + max(0, now_ns - self._at_ns))
+        """Return how many are left now."""
+        self._left_ns = min(self._full_ns, self._left_ns + max(0, now_ns - self._at_ns))
         self._at_ns = now_ns
-        return max(0, self._left_ns) * DATAGRAMS_PER_S // NS_PER_S
+        return max(0, self._left_ns) * self._per_s // NS_PER_S
 
     def spend(self, count: int) -> None:
-        """Note how many were read."""
-        self._left_ns -= count * NS_PER_S // DATAGRAMS_PER_S
+        """Note how many there were; a debt is bounded, so that it is paid soon."""
+        self._left_ns = max(-self._full_ns, self._left_ns - count * NS_PER_S // self._per_s)
 
 
 class Noise(StrEnum):

@@ -3,7 +3,8 @@
 Theory of operation. Whatever happens is given to the node at once and in order; its commands are carried out in
 order before the next event is looked at. Datagrams are sent as they come up; a link that cannot send now is told by
 the other node's silence, not here. Each member's datagrams are read from a queue of their own, in portions and within
-a budget (`heartbeat_noise`), so that timer, kernel and the other members have their turn whatever comes in.
+a budget (`heartbeat_noise`), and the door of a queue that is flooded is made narrow (`packet_filter`): so timer, kernel
+and the other members have their turn whatever comes in.
 
 What concerns the kernel is done by `Effects`, synchronously: it takes a fraction of a millisecond, and the order of
 its steps is what the promise rests on. A witness has none.
@@ -19,8 +20,16 @@ from typing import Protocol
 
 import trio
 
-from hawatch.agent.heartbeat_link import HeartbeatLink, Queue
-from hawatch.agent.heartbeat_noise import LOOK_INTERVAL_S, Budget, Noise, NoiseLog
+from hawatch.agent.heartbeat_link import HeartbeatLink, MemberQueue
+from hawatch.agent.heartbeat_noise import (
+    LOOK_INTERVAL_S,
+    UNVERIFIED_BURST,
+    UNVERIFIED_PER_S,
+    Budget,
+    Noise,
+    NoiseLog,
+)
+from hawatch.agent.packet_filter import Newer
 from hawatch.cluster.effects import (
     AdminAction,
     AdminCommand,
@@ -47,6 +56,10 @@ DATAGRAMS_PER_TURN = 32
 """Datagrams read from one queue before others have their turn."""
 FLOODED_S = 0.01
 """A queue that has used up its budget is left alone for so long."""
+NARROW_S = 2.0
+"""And its door is narrow for so long: a member that is started anew waits for that at most."""
+OVERTAKEN_MAX = 16
+"""Numbers before the last one that may still come, on a slower link."""
 SLEEP_MAX_S = 3600.0
 
 
@@ -96,6 +109,7 @@ class NodeLoop:
         self._owned = node.owned()
         self.noise = NoiseLog()
         self._links: list[HeartbeatLink] = []
+        self._widen_at: dict[tuple[int, int], float] = {}
         cluster = node.reception.codec.cluster
         try:
             for place, address in enumerate(node.membership.me.links):
@@ -155,25 +169,50 @@ class NodeLoop:
         finally:
             del self._answers[number]
 
-    async def _listen(self, place: int, member: int, queue: Queue) -> None:
+    async def _listen(self, place: int, member: int, queue: MemberQueue) -> None:
         """Read what one member sends on one link, for ever."""
-        reception, address = self.node.reception, self._links[place].address
-        budget = Budget(self._now_ns())
+        reception, now_ns = self.node.reception, self._now_ns()
+        budget, forgeries = Budget(now_ns), Budget(now_ns, UNVERIFIED_PER_S, UNVERIFIED_BURST)
         while True:
-            await trio.lowlevel.wait_readable(queue.end)
+            if queue.narrow:
+                await self._wait_narrow(place, member, queue)
+            else:
+                await trio.lowlevel.wait_readable(queue.end)
             allowed = min(budget.allowed(self._now_ns()), DATAGRAMS_PER_TURN)
             unverified = reception.unverified
             count = self._read(place, queue, allowed)
             budget.spend(count)
-            if reception.unverified != unverified:
-                origin = f"{self.node.links[member][place]}, the address of {self.node.site.name(member)}"
-                self.noise.note(address, origin, Noise.UNVERIFIED, reception.unverified - unverified)
+            forged = reception.unverified - unverified
+            if forged:
+                forgeries.spend(forged)
+                self.noise.note(self._links[place].address, self._origin(place, member), Noise.UNVERIFIED, forged)
+                if not forgeries.allowed(self._now_ns()):
+                    self._narrow(place, member, queue)
             if allowed < DATAGRAMS_PER_TURN:
+                self._narrow(place, member, queue)
                 await trio.sleep(FLOODED_S)
             elif count == allowed:
                 await trio.lowlevel.cancel_shielded_checkpoint()
 
-    def _read(self, place: int, queue: Queue, allowed: int) -> int:
+    def _narrow(self, place: int, member: int, queue: MemberQueue) -> None:
+        """Have the kernel drop all of a flood that does not carry on from what this member said last."""
+        known = self.node.reception.sessions[member].verified
+        if known is not None and not queue.narrow:
+            queue.set_door(Newer(known.boot, known.top - OVERTAKEN_MAX))
+            self._widen_at[place, member] = trio.current_time() + NARROW_S
+
+    async def _wait_narrow(self, place: int, member: int, queue: MemberQueue) -> None:
+        """Wait until something has come in; make the door wide again when its time has come."""
+        with trio.move_on_at(self._widen_at[place, member]):
+            await trio.lowlevel.wait_readable(queue.end)
+        if trio.current_time() >= self._widen_at[place, member]:
+            self._widen_at[place, member] += NARROW_S  # should it fail, it is tried again then
+            queue.set_door(None)  # the member may have been started anew
+
+    def _origin(self, place: int, member: int) -> str:
+        return f"{self.node.links[member][place]}, the address of {self.node.site.name(member)}"
+
+    def _read(self, place: int, queue: MemberQueue, allowed: int) -> int:
         """Give the node what has come in, and return how many datagrams that was."""
         for count in range(allowed):
             try:
@@ -191,8 +230,7 @@ class NodeLoop:
                 count, address = link.meet_strangers()
                 self.noise.note(link.address, address or "strangers", Noise.STRANGER, count)
                 for member, queue in link.queues.items():
-                    origin = f"{self.node.links[member][place]}, the address of {self.node.site.name(member)}"
-                    self.noise.note(link.address, origin, Noise.UNLIKE, queue.newly_dropped())
+                    self.noise.note(link.address, self._origin(place, member), Noise.UNLIKE, queue.newly_dropped())
             event = self.noise.event(self._now_ns())
             if event is not None:
                 self._emit([event])

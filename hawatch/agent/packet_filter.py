@@ -7,7 +7,9 @@ that share one address and port (SO_REUSEPORT) and says which of them gets a dat
 member has a queue of its own, which nobody else's datagrams fill.
 
 A filter proves nothing: what forges both the source address and the header gets in, and fails at the HMAC. It keeps out
-what is wrong at a glance, which is all that a machine sends that does not take aim at this cluster.
+what is wrong at a glance, which is all that a machine sends that does not take aim at this cluster. Against one that
+does, a door can be narrow: then it lets in what carries on from what was verified last, and so no copies of what was
+recorded, changed or not.
 
 Offsets: a socket's filter sees the packet from its UDP header on, a signpost from its payload on; both reach the IP
 header at SKF_NET_OFF. A load beyond the packet's end ends a program with 0.
@@ -35,6 +37,8 @@ LOAD_WORD, LOAD_LENGTH, AND, JUMP_EQUAL, JUMP_GREATER, RETURN = 0x20, 0x80, 0x54
 """linux/bpf_common.h: load a word, or the packet's length; combine or compare it with a constant; end."""
 INSTRUCTION = struct.Struct("=HBBI")
 JUMP_MAX = 255
+AHEAD_MAX = 2048
+"""Numbers that a member uses in less than the time that a door is narrow for, by far."""
 ACCEPT, DROP = 0xFFFFFFFF, 0
 
 
@@ -56,8 +60,15 @@ class Comparison(NamedTuple):
     wanted: bool = True
 
 
-def door(source: str, cluster: int, sender: int) -> list[Instruction]:
-    """Return the filter of one member's socket."""
+class Newer(NamedTuple):
+    """What a door lets in while it is narrow: one boot's datagrams after a number, not far after it."""
+
+    boot: int
+    sequence: int
+
+
+def door(source: str, cluster: int, sender: int, newer: Newer | None = None) -> list[Instruction]:
+    """Return the filter of one member's socket, narrow if `newer` is given."""
     length = (Instruction(LOAD_LENGTH, 0, 0, 0),)
     head = (load_word(UDP_HEADER), Instruction(AND, 0, 0, 0xFFFFFF00))  # the key's number may be any
     comparisons = [
@@ -66,8 +77,20 @@ def door(source: str, cluster: int, sender: int) -> list[Instruction]:
         Comparison(head, JUMP_EQUAL, int.from_bytes((*MAGIC, VERSION, 0), "big")),
         *is_from(source),
         *equal(UDP_HEADER + 4, cluster.to_bytes(8, "big") + sender.to_bytes(8, "big")),
+        *(narrowed(newer) if newer is not None else ()),
     ]
     return [*if_all(comparisons, ACCEPT), Instruction(RETURN, 0, 0, DROP)]
+
+
+def narrowed(newer: Newer) -> list[Comparison]:
+    """Compare boot and sequence number. What is about to go over 2^32 is not let in: that passes in a moment."""
+    upper, lower = divmod(max(0, newer.sequence), 1 << 32)
+    last = min(lower + AHEAD_MAX, (1 << 32) - 1)
+    return [
+        *equal(UDP_HEADER + 20, newer.boot.to_bytes(8, "big") + upper.to_bytes(4, "big")),
+        Comparison((load_word(UDP_HEADER + 32),), JUMP_GREATER, lower),
+        Comparison((), JUMP_GREATER, last, wanted=False),
+    ]
 
 
 def signpost(sources: Sequence[str]) -> list[Instruction]:

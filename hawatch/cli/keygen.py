@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         ring = keys.removed(ring, arguments.remove)
         done = f"key {arguments.remove} removed"
     replace(path, keys.serialise(ring))
-    print(f"{path}: {done}; copy the file to every node and `hawatch ctl reload` there")
+    print(f"{path}: {done}; copy the file to every node and reload there: `hawatch ctl reload`, or on a witness SIGHUP")
     return 0
 
 

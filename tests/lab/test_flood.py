@@ -11,8 +11,8 @@ from tests.lab.flood_trial import Trial
 pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(300)]
 RATE, SECONDS, REST_S = 50_000, 1.5, 1.5
 FLOODS = [("random", "owner"), ("mutated", "owner"), ("random", "rs1"), ("replayed", "owner"), ("forged", "owner")]
-OUTSIDERS = ("random", "mutated")
-"""What comes from a machine that is no member stays in the kernel."""
+CPU_SHARE_MAX = 0.15
+"""Of one processor; without filter and budget it is more than half."""
 HARMLESS = {"heartbeat_noise", "link_down", "link_up"}
 """A jammed link is told; nothing else happens."""
 GROWN_KB_MAX = 4096
@@ -30,7 +30,7 @@ def test_floods_change_nothing(trial: Trial) -> None:
         result = trial.flood(kind, target, RATE, SECONDS, rest_s=REST_S)
         assert result.per_s > RATE / 10, f"no flood: {result}"
         assert result.same_owner, result
-        assert result.cpu_share < (0.15 if kind in OUTSIDERS else 0.6), result
+        assert result.cpu_share < CPU_SHARE_MAX, result
         assert result.grown_kb <= GROWN_KB_MAX, result
         assert set(result.new_events) <= HARMLESS, result
         assert result.new_events.count("heartbeat_noise") <= 3, result

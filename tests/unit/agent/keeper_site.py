@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import socket
@@ -74,6 +75,8 @@ def order(leash: socket.socket, letter: str) -> None:
     }
     if letter == "w":
         want(leash)
+    if letter == "g":
+        say("gc", "on" if gc.isenabled() else "off", gc.get_freeze_count(), len(gc.get_objects()))
     if letter in adopted:
         descriptor = settings_to_file(adopted[letter])
         send_leash(leash, Adopt(), descriptor)

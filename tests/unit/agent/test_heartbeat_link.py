@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from hawatch.agent.heartbeat_link import HeartbeatLink
+from hawatch.agent.packet_filter import Newer
 from hawatch.cluster.keys import KeyRing
 from hawatch.cluster.wire import DATAGRAM_BYTES_MAX, DATAGRAM_BYTES_MIN, Codec, identifier
 from hawatch.errors import LocalError
@@ -105,6 +106,30 @@ def test_a_member_that_floods_fills_its_own_queue_only() -> None:
     assert 20 < len(waiting) < 1000
     assert link.queues[B].newly_dropped() == 5000 - len(waiting)
     assert len(heard(link.queues[C].end)) == 1
+    link.close()
+
+
+def test_a_narrow_door_keeps_out_what_was_recorded() -> None:
+    port = free_port()
+    link = HeartbeatLink(V4.format(1), port, CODEC.cluster, {B: V4.format(2)})
+    queue = link.queues[B]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as end:
+        end.bind((V4.format(2), 0))
+
+        def send(boot: int, *numbers: int) -> None:
+            for number in numbers:
+                end.sendto(CODEC.encode(B, boot, number, BODY), (V4.format(1), port))
+
+        queue.set_door(Newer(7, 100))
+        assert queue.narrow
+        send(7, 99, 100, 101, 102)
+        send(8, 1, 101)
+        assert [int.from_bytes(data[28:36], "big") for data in heard(queue.end)] == [101, 102]
+        assert queue.newly_dropped() == 4
+        queue.set_door(None)
+        assert not queue.narrow
+        send(8, 1)
+        assert len(heard(queue.end)) == 1
     link.close()
 
 

@@ -29,6 +29,13 @@ def test_a_clock_that_stands_still_gives_nothing() -> None:
     assert budget.allowed(NS_PER_S) <= DATAGRAMS_PER_S
 
 
+def test_a_debt_is_paid_soon() -> None:
+    budget = Budget(0, per_s=20, burst=60)
+    budget.spend(1_000_000)
+    assert budget.allowed(3 * NS_PER_S) == 0
+    assert budget.allowed(4 * NS_PER_S) == 20
+
+
 def test_noise_is_told_at_once_and_then_once_a_minute() -> None:
     log = NoiseLog()
     assert log.event(0) is None

@@ -78,6 +78,15 @@ def test_the_prober_comes_before_ordinary_processes(site: Site) -> None:
     assert os.getpriority(os.PRIO_PROCESS, site.process.pid) == os.getpriority(os.PRIO_PROCESS, 0)
 
 
+def test_a_core_looks_for_garbage_among_its_own_objects_only(site: Site) -> None:
+    """What the keeper imported is frozen: a collection, however full, goes through little and is soon over."""
+    site.order("g")
+    _, how, frozen, others = site.wait_for("gc ")[-1].split()
+    assert how == "on"
+    assert int(frozen) > 10_000
+    assert int(others) < int(frozen) // 10
+
+
 @pytest.mark.slow
 def test_a_killed_core_is_back_at_once_and_linked_anew_ten_times(site: Site) -> None:
     for number in range(1, 11):

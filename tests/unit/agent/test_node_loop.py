@@ -12,6 +12,7 @@ import trio
 from hawatch.agent.heartbeat_noise import BURST, DATAGRAMS_PER_S, Noise
 from hawatch.agent.node_loop import NodeLoop
 from hawatch.agent.settings import now_ns
+from hawatch.cluster.detector import PeerState
 from hawatch.cluster.effects import (
     Activate,
     AdminAction,
@@ -182,6 +183,16 @@ async def test_a_flood_from_one_member_does_not_hold_up_the_other() -> None:
         assert trial.effects["a"].open
         assert group.state is GroupState.OWNER
         assert group.renewals_failed <= failed + 1
+        queue = a._links[0].queues[identifier("b")]
+        assert queue.narrow
+        assert a.node.site.detector.peers[identifier("b")].state in (PeerState.ALIVE, PeerState.LATE)
+        assert not a._links[0].queues[identifier("w")].narrow
+        with trio.fail_after(PATIENCE_S):
+            while queue.narrow:
+                await trio.sleep(0.05)
+            heard_ns = a.node.site.detector.peers[identifier("b")].heard_ns
+            while a.node.site.detector.peers[identifier("b")].heard_ns == heard_ns:
+                await trio.sleep(0.01)
         nursery.cancel_scope.cancel()
 
 

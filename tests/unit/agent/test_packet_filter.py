@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hawatch.agent import packet_filter
-from hawatch.agent.packet_filter import ACCEPT, DROP, SKF_NET_OFF, Instruction, door, signpost
+from hawatch.agent.packet_filter import ACCEPT, AHEAD_MAX, DROP, SKF_NET_OFF, Instruction, Newer, door, signpost
 from hawatch.cluster.keys import KeyRing
 from hawatch.cluster.wire import DATAGRAM_BYTES_MIN, Codec, identifier
 
@@ -59,3 +59,29 @@ def test_the_signpost_knows_every_member(count: int) -> None:
     for number in range(1, count + 1):
         assert run(program, DATAGRAM, from_address(number)) == number
     assert run(program, DATAGRAM, from_address(count + 1)) == 0
+
+
+@pytest.mark.parametrize("last", [0, 5, 1 << 31, (1 << 32) - 9, 1 << 32, (1 << 61) + 7])
+def test_a_narrow_door_lets_in_what_carries_on(last: int) -> None:
+    boot = 1_795_652_135_296_793_297
+    program = door("10.99.0.2", CODEC.cluster, YOU, Newer(boot, last))
+
+    def opens(boot: int, sequence: int) -> bool:
+        packet = bytes(8) + CODEC.encode(YOU, boot, sequence, b"\3" + bytes(8))
+        return run(program, packet, from_address(2)) == ACCEPT
+
+    assert opens(boot, last + 1)
+    assert opens(boot, last + 8) or last + 8 == 1 << 32
+    assert not opens(boot, last + AHEAD_MAX + 1)
+    assert not opens(boot - 1, last + 1)
+    assert not opens(boot + 1, last + 1)
+    if last:
+        assert not opens(boot, last)
+    assert not opens(boot, last + (1 << 40))
+    if last > 1:
+        assert not opens(boot, last - 1)
+
+
+def test_a_narrow_door_before_the_first_number_is_open_for_it() -> None:
+    program = door("10.99.0.2", CODEC.cluster, YOU, Newer(1, -15))
+    assert run(program, bytes(8) + DATAGRAM, from_address(2)) == ACCEPT
