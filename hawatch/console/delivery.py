@@ -21,8 +21,10 @@ TELL_AFTER = 3
 """Failed attempts with one letter before an event tells of it."""
 LOOK_S = 5.0
 """The spool is looked at so often, whatever the clock does."""
-STATUS_LASTS_S = 2.0
-"""The core is asked no more often how things stand."""
+STATUS_LASTS_NS = 2 * NS_PER_S
+"""How things stand is asked anew after so long."""
+STATUS_GAP_S = 0.2
+"""The core is asked no more often."""
 
 
 class Delivery:
@@ -51,7 +53,9 @@ class Delivery:
         self._tell = tell
         self._status = status
         self._status_data = b""
-        self._status_at = -STATUS_LASTS_S
+        self._status_ns = 0
+        self._asked_at = -STATUS_GAP_S
+        self._asking = trio.Lock()
         self._busy: set[tuple[str, str]] = set()
         self._wake = trio.Event()
 
@@ -109,7 +113,7 @@ class Delivery:
         state = ""
         if not letter.message.digest and not letter.message.test:
             record = letter.message.items[0].record
-            state = surroundings(await self._fresh_status(), record.service, record.group)
+            state = surroundings(await self._status_after(letter.created_ns), record.service, record.group)
         outgoing = render(
             letter.message,
             cluster=self.cluster,
@@ -123,12 +127,14 @@ class Delivery:
             outgoing = replace(outgoing, body=f"{outgoing.body}\n\nThe template could not be used: {problem}")
         return outgoing
 
-    async def _fresh_status(self) -> bytes:
-        """Return the status, not older than a moment: letters that go together have it in common."""
-        if self._status_at + STATUS_LASTS_S < trio.current_time():
-            self._status_at = trio.current_time()
-            self._status_data = await self._status()
-        return self._status_data
+    async def _status_after(self, made_ns: int) -> bytes:
+        """Return a status from after a letter was made: letters that go together have it in common."""
+        async with self._asking:
+            if self._status_ns <= made_ns or self._wall_clock() - self._status_ns > STATUS_LASTS_NS:
+                await trio.sleep_until(self._asked_at + STATUS_GAP_S)
+                self._asked_at, self._status_ns = trio.current_time(), self._wall_clock()
+                self._status_data = await self._status()
+            return self._status_data
 
     async def _failed(self, letter: Letter, error: SendError) -> bool:
         """Note a failed attempt; True when the letter is given up, so that the next one may go."""

@@ -60,10 +60,13 @@ def event(number):
     return Event(f"e{number}", "because")
 
 
+OWNERS = {"web": "lvs1"}
+
+
 @pytest.fixture
 async def joined():
     events, wanted = log(limit=500), []
-    link = ConsoleLink(events, status, lambda: wanted.append(1), measure)
+    link = ConsoleLink(events, status, lambda: wanted.append(1), measure, lambda: OWNERS)
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     async with trio.open_nursery() as nursery:
@@ -109,10 +112,24 @@ async def test_what_the_console_says(joined):
     await console.say(ConsoleState(["the disk is full"]))
     await console.say(Happened([event(7)]))
     await console.say(WantStatus())
-    heard = [await console.hear() for _ in range(3)]
-    assert StatusNow(b"{}") in heard
+    heard = [await console.hear()]
+    while StatusNow(b"{}") not in heard or not any(isinstance(each, Told) and each.records for each in heard):
+        heard.append(await console.hear())
     assert link.warnings == ["the disk is full"]
     assert [record.name for record in events.last(5)] == ["e7"]
+
+
+async def test_who_owns_the_groups_is_told_when_it_changes(joined):
+    _, events, console, _ = joined
+    await console.say(Known(0))
+    assert (await console.hear()).owners == {"web": "lvs1"}
+    events.emit([event(1)])
+    assert (await console.hear()).owners is None
+    OWNERS["web"] = "lvs2"
+    try:
+        assert await console.hear() == Told([], True, {"web": "lvs2"}), "without an event, after a while"
+    finally:
+        OWNERS["web"] = "lvs1"
 
 
 async def test_numbers_in_parts_and_what_the_workers_answer(joined):

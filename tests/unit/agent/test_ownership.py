@@ -25,6 +25,7 @@ def settings(text: str) -> Settings:
 def test_a_single_director_owns_everything() -> None:
     ownership = SingleOwnership(settings(TEXT))
     assert ownership.owned() == {"web"}
+    assert ownership.owners() == {"web": "lvs1"}
     status = ownership.status()
     assert status["directors"] == []
     assert status["quorum"] == {

@@ -24,8 +24,12 @@ def test_mail_of_a_failure_and_its_end(make_site, postfix):
     site.servers[0].stop()
     down = postfix.wait_mails(1)[0]
     assert down["Subject"] == f"[default] web {site.servers[0].name} DOWN: connection refused"
+    body = down.get_content()
+    for words in ("Reason:   connection refused", "1 of 2 servers up", f"{site.servers[1].name}  up", "ctl ack web"):
+        assert words in body, body
     site.servers[0].start()
     up = postfix.wait_mails(2)[1]
+    assert "2 of 2 servers up" in up.get_content()
     assert re.fullmatch(rf"\[default\] web {site.servers[0].name} up after \d+ s", up["Subject"])
     assert up["In-Reply-To"] == down["Message-ID"]
     report = json.loads(site.agent.ctl("report", "--since", "1h", "--json"))

@@ -12,8 +12,10 @@ import subprocess
 import sys
 import time
 
+import msgspec
 import pytest
 
+from hawatch.console.history import Message
 from hawatch.console.journal import Filter, select
 from hawatch.console.policy import acknowledge
 from hawatch.console.rules import Policy, Rule
@@ -77,6 +79,39 @@ def test_everything_is_there_after_a_restart(store, tmp_path, clock):
     clock.now_ns += 3600 * NS_PER_S
     again.pass_time(POLICY, TARGETS)
     assert len(waiting(again)) == 2
+    again.close()
+
+
+def test_what_waits_for_a_digest_survives_and_is_written_down_once(store, tmp_path, clock):
+    policy = Policy((Rule("email/ops", burst=0),))
+    for number in range(3):
+        store.take([record("server_down", number / 10, "http", f"s{number}:80")], policy, TARGETS)
+    before = store.query(lambda db: db.total_changes)
+    store.take([record("server_down", 0.5, "http", "s3:80")], policy, TARGETS)
+    assert store.query(lambda db: db.total_changes) - before <= 5, "the event, trouble, told, flow and the item itself"
+    store.close()
+    again = Store(tmp_path / "console.db", KEEP_NS, clock)
+    clock.now_ns += 61 * NS_PER_S
+    again.pass_time(policy, TARGETS)
+    (body, _) = again.query(lambda db: [row[0] for row in db.execute("SELECT body FROM letter ORDER BY seq")])
+    assert [item.record.server for item in msgspec.json.decode(body, type=Message).items] == [
+        "s0:80", "s1:80", "s2:80", "s3:80",
+    ]  # fmt: skip
+    keys = again.query(lambda db: [row[0] for row in db.execute("SELECT CAST(key AS TEXT) FROM history")])
+    assert not [key for key in keys if "held" in key]
+    again.close()
+
+
+def test_who_owns_a_group_is_remembered(store, tmp_path, clock):
+    policy = Policy((Rule("email/ops"),), node="lvs1", first_group="web")
+    store.note_owners(policy, {"web": "lvs2"})
+    store.take([record("server_down", 0, "http", "a:80", "web")], policy, TARGETS)
+    assert waiting(store) == []
+    store.close()
+    again = Store(tmp_path / "console.db", KEEP_NS, clock)
+    again.note_owners(policy, {"web": "lvs1"})
+    again.take([record("server_up", 1, "http", "a:80", "web")], policy, TARGETS)
+    assert waiting(again) == ["a@example.org", "b@example.org"]
     again.close()
 
 
