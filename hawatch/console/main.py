@@ -40,6 +40,7 @@ from hawatch.agent.messages import (
 from hawatch.agent.settings import Settings, settings_from_file, wall_ns
 from hawatch.console.answers import serve_questions
 from hawatch.console.delivery import Delivery
+from hawatch.console.exposition import Text
 from hawatch.console.measures import MeasureKeeper
 from hawatch.console.page.feed import Feed
 from hawatch.console.page.server import PageServer
@@ -81,6 +82,7 @@ class Console:
         """Events that were news since the start, by name."""
         self.scrapes = 0
         self.measures = MeasureKeeper(self._send, lambda: self.linked)
+        self.measures_text = Text()
         self._inbox: deque[Record] = deque()
         self._read_file = False
         self._news = trio.Event()

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from hawatch.agent.events import Record
 from hawatch.agent.settings import Places, Settings
 from hawatch.config.load import load_text
+from hawatch.console.exposition import Text
 from hawatch.console.measures import MeasureKeeper
 from hawatch.console.policy import Policy
 from hawatch.console.shelf import Shelf
@@ -74,6 +75,7 @@ class Console:
         self.linked, self.taken, self.waiting, self.scrapes = True, Counter({"server_up": 7}), 0, 0
         self.delivery = SimpleNamespace(targets={}, sent={}, failures={})
         self.measures = MeasureKeeper(lambda _message: None, lambda: False)
+        self.measures_text = Text()
         self.told = status()
         self.events = []
         self.asked = 0
