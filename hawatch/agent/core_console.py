@@ -2,6 +2,8 @@
 
 Events are sent from the core's own memory of them, from where the console says that it is. A console that does not
 read costs a task that waits; when it has missed more than the memory holds it is told so, and reads the events file.
+
+Events go by one task, what the console asks for by another: an event does not wait for a long answer.
 """
 
 from __future__ import annotations
@@ -103,6 +105,7 @@ class ConsoleLink:
         self._want_link = want_link
         self._channel: trio.CancelScope | None = None
         self._news = trio.Event()
+        self._asked = trio.Event()
         self._status_wanted = False
         self._measure = measure
         self._owners = owners
@@ -116,7 +119,7 @@ class ConsoleLink:
     def pass_on(self, worker: str, counted: Counted) -> None:
         """Have the console get what a worker has counted."""
         self._passed_on.append(WorkerCounted(worker, counted.number, counted.data, counted.last))
-        self._news.set()
+        self._asked.set()
 
     async def work(self, descriptor: int) -> None:
         """Serve the console over a new channel until it ends or is replaced."""
@@ -140,29 +143,30 @@ class ConsoleLink:
                 self._want_link()
 
     async def _serve(self, stream: trio.SocketStream) -> None:
-        buffer = bytearray()
+        buffer, turn = bytearray(), trio.StrictFIFOLock()
         async with trio.open_nursery() as nursery:
             while data := await stream.receive_some(READ_BYTES):
                 buffer += data
                 for message in cut_frames(buffer):
                     match message:
                         case Known(last=last):
-                            nursery.start_soon(self._tell, stream, last)
+                            nursery.start_soon(self._tell, stream, turn, last)
+                            nursery.start_soon(self._answer, stream, turn)
                         case Happened(events=events):
                             self._events.emit(events[:EVENTS_MAX])
                         case ConsoleState(warnings=warnings):
                             self.warnings = warnings[:WARNINGS_MAX]
                         case WantStatus():
                             self._status_wanted = True
-                            self._news.set()
+                            self._asked.set()
                         case WantMeasures(number=number):
                             self._measures_wanted = number
-                            self._news.set()
+                            self._asked.set()
                         case _:
                             raise PeerError(f"the console sent {type(message).__name__}")
             nursery.cancel_scope.cancel()
 
-    async def _tell(self, stream: trio.SocketStream, last: int) -> None:
+    async def _tell(self, stream: trio.SocketStream, turn: trio.StrictFIFOLock, last: int) -> None:
         """Send every event after the one with this number, and those that come."""
         records, complete = self._after(last)
         told = self._events.emitted
@@ -174,12 +178,8 @@ class ConsoleLink:
             for begin in range(0, max(1, len(records)), BATCH_MAX):
                 batch = records[begin : begin + BATCH_MAX]
                 if batch or not complete or news is not None:
-                    await stream.send_all(console_frame(Told(batch, complete, news)))
+                    await _send(stream, turn, Told(batch, complete, news))
                 complete, news = True, None
-            if self._status_wanted:
-                self._status_wanted = False
-                await stream.send_all(console_frame(StatusNow(await self._status())))
-            await self._tell_measures(stream)
             await trio.sleep(GATHER_S)
             if self._events.emitted == told:
                 with trio.move_on_after(OWNERS_S):
@@ -189,15 +189,25 @@ class ConsoleLink:
             records, complete = self._events.last(new), new <= len(self._events)
             told = self._events.emitted
 
-    async def _tell_measures(self, stream: trio.SocketStream) -> None:
+    async def _answer(self, stream: trio.SocketStream, turn: trio.StrictFIFOLock) -> None:
+        """Send what the console asks for."""
+        while True:
+            self._asked = trio.Event()
+            if self._status_wanted:
+                self._status_wanted = False
+                await _send(stream, turn, StatusNow(await self._status()))
+            await self._tell_measures(stream, turn)
+            await self._asked.wait()
+
+    async def _tell_measures(self, stream: trio.SocketStream, turn: trio.StrictFIFOLock) -> None:
         """Send the numbers that were asked for, and those of the workers that have come."""
         number, self._measures_wanted = self._measures_wanted, 0
         if number and self._measure is not None:
             async with aclosing(self._measure(number)) as parts:
                 async for part in parts:
-                    await stream.send_all(console_frame(part))
+                    await _send(stream, turn, part)
         while self._passed_on:
-            await stream.send_all(console_frame(self._passed_on.popleft()))
+            await _send(stream, turn, self._passed_on.popleft())
 
     def _after(self, last: int) -> tuple[list[Record], bool]:
         """Return the events in memory after the one with this number; False with them when it is not there."""
@@ -206,3 +216,8 @@ class ConsoleLink:
             if records[place].id == last and last:
                 return records[place + 1 :], True
         return records, False
+
+
+async def _send(stream: trio.SocketStream, turn: trio.StrictFIFOLock, message: ConsoleMessage) -> None:
+    async with turn:
+        await stream.send_all(console_frame(message))

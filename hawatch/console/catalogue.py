@@ -126,7 +126,7 @@ counter alerts_sent_total | alert | Messages sent
 counter alert_attempts_failed_total | alert | Attempts to send that failed
 gauge alerts_waiting | alert | Messages that wait to be sent
 gauge alerts_oldest_waiting_timestamp_seconds | alert | When the oldest that waits was made; missing when none waits
-counter console_scrapes_total | | Answers to /metrics
+counter console_scrapes_total | | Texts made for /metrics; who asks again within a second gets the same
 gauge console_gather_seconds | | How long the numbers of the last one took to come from the core
 """
 

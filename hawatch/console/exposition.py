@@ -26,6 +26,15 @@ WORK_S, REST_S = 0.001, 0.001
 """The text is made for so long at a time, and then everything that waits has its turn: a page matters more."""
 
 
+class Text:
+    """The last text. Who asks while its numbers are new gets the same: a flood costs no more than one a second."""
+
+    def __init__(self) -> None:
+        self.lock = trio.Lock()
+        self.measures: Measures | None = None
+        self.data = b""
+
+
 class Measured(Protocol):
     """What the metrics need of the console."""
 
@@ -33,6 +42,7 @@ class Measured(Protocol):
     delivery: Delivery
     shelf: Shelf
     measures: MeasureKeeper
+    measures_text: Text
     taken: Counter[str]
     scrapes: int
 
@@ -43,15 +53,21 @@ class Measured(Protocol):
 
 async def exposition(console: Measured) -> bytes:
     """Return the metrics as Prometheus reads them."""
-    began_s = trio.current_time()
-    measures = await console.measures.fresh()
-    gather_s = trio.current_time() - began_s
-    console.scrapes += 1
-    numbers = await _numbers(console, measures, gather_s)
+    text_ = console.measures_text
+    async with text_.lock:
+        began_s = trio.current_time()
+        measures = await console.measures.fresh()
+        if measures is None or measures is not text_.measures:
+            console.scrapes += 1
+            numbers = await _numbers(console, measures, trio.current_time() - began_s)
+            text_.measures, text_.data = measures, await _make(console, measures, numbers)
+        return text_.data
+
+
+async def _make(console: Measured, measures: Measures | None, numbers: ConsoleNumbers) -> bytes:
     settings = console.settings
-    snapshot = Snapshot(
-        measures, settings.plan, console.measures.latencies, numbers, settings.config.console.metrics_detail
-    )
+    detail = settings.config.console.metrics_detail
+    snapshot = Snapshot(measures, settings.plan, console.measures.latencies, numbers, detail)
     made = []
     turn_s = trio.current_time()
     for portion in portions(snapshot):

@@ -43,6 +43,7 @@ from hawatch.agent.status import iso_seconds
 from hawatch.console.answers import serve_questions
 from hawatch.console.delivery import Delivery
 from hawatch.console.ends import find_ends, quiet_troubles, read_status
+from hawatch.console.exposition import Text
 from hawatch.console.measures import MeasureKeeper
 from hawatch.console.page.feed import Feed
 from hawatch.console.page.server import PageServer
@@ -86,6 +87,7 @@ class Console:
         """Events that were news since the start, by name."""
         self.scrapes = 0
         self.measures = MeasureKeeper(self._send, lambda: self.linked)
+        self.measures_text = Text()
         self._inbox: deque[Record] = deque()
         self._read_file = self._adopted = False
         self._owners: dict[str, str] | None = None

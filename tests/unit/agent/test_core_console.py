@@ -132,6 +132,30 @@ async def test_who_owns_the_groups_is_told_when_it_changes(joined):
         OWNERS["web"] = "lvs1"
 
 
+async def test_an_event_does_not_wait_for_a_long_answer():
+    events = log()
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    asked = trio.Event()
+
+    async def long_status():
+        asked.set()
+        await trio.sleep_forever()
+
+    link = ConsoleLink(events, long_status, lambda: None)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(link.work, theirs.detach())
+        console = Console(trio.SocketStream(trio.socket.from_stdlib_socket(ours)))
+        await console.say(Known(0))
+        await console.hear()
+        await console.say(WantStatus())
+        await asked.wait()
+        events.emit([event(1)])
+        assert (await console.hear_ids(1))[1]
+        await console.stream.aclose()
+        nursery.cancel_scope.cancel()
+
+
 async def test_numbers_in_parts_and_what_the_workers_answer(joined):
     link, _, console, _ = joined
     await console.say(Known(0))

@@ -26,6 +26,7 @@ class Console:
         self.delivery = SimpleNamespace(targets={"email/ops": None}, sent={"email/ops": 3}, failures={})
         self.shelf = Shelf(Store(directory / "console.db", 10**18, lambda: 10**18))
         self.measures = MeasureKeeper(self.send, lambda: False)
+        self.measures_text = exposition.Text()
 
     def send(self, message: ConsoleMessage) -> None:
         raise AssertionError("there is no core")
@@ -59,6 +60,25 @@ async def test_others_have_their_turn_while_the_text_is_made(console, monkeypatc
         nursery.cancel_scope.cancel()
     assert text.count(b"hawatch_ipvs_server_connections_total{") == 301
     assert turns > 300
+
+
+async def test_who_asks_at_the_same_time_gets_the_same(console):
+    found, texts = measures(), []
+
+    async def fresh():
+        return found
+
+    async def ask():
+        texts.append(await exposition.exposition(console))
+
+    console.measures.fresh = fresh
+    async with trio.open_nursery() as nursery:
+        for _ in range(50):
+            nursery.start_soon(ask)
+    assert (len(texts), len(set(map(id, texts))), console.scrapes) == (50, 1, 1)
+    found = measures()
+    await ask()
+    assert console.scrapes == 2
 
 
 async def test_without_a_core(console):

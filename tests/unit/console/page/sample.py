@@ -11,6 +11,7 @@ from hawatch.agent.events import Record
 from hawatch.agent.places import Places
 from hawatch.agent.settings import Settings
 from hawatch.config.load import load_text
+from hawatch.console.exposition import Text
 from hawatch.console.measures import MeasureKeeper
 from hawatch.console.rules import Policy
 from hawatch.console.shelf import Shelf
@@ -75,6 +76,7 @@ class Console:
         self.linked, self.taken, self.waiting, self.scrapes = True, Counter({"server_up": 7}), 0, 0
         self.delivery = SimpleNamespace(targets={}, sent={}, failures={})
         self.measures = MeasureKeeper(lambda _message: None, lambda: False)
+        self.measures_text = Text()
         self.told = status()
         self.events = []
         self.asked = 0

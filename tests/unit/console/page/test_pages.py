@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import trio
 
@@ -228,3 +230,6 @@ def test_the_frame():
     nobody = Frame("lvs1", "epn", None, True, "", "", "/s.css", "/p.js").page("x", login_form("")).decode()
     assert 'href="/login"' in nobody
     assert "data-live" not in nobody
+    assert "refresh" not in nobody
+    again = replace(frame, again_s=5).page("x", login_form("")).decode()
+    assert '<meta http-equiv="refresh" content="5">' in again
