@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -56,7 +57,9 @@ def test_it_agrees_with_counting_every_instant() -> None:
     chance = random.Random(5)
     for _ in range(20):
         spans = [sorted(chance.sample(range(100), 2)) for _ in range(6)]
-        vip, control = [[t for t in range(100) if not any(a <= t < b for a, b in part)] for part in (spans[:3], spans[3:])]
+        vip, control = [
+            [t for t in range(100) if not any(a <= t < b for a, b in part)] for part in (spans[:3], spans[3:])
+        ]
         missed = {t for a, b in union((a + 1, b) for a, b in pairs(control)) for t in range(a, b)}
         wanted = max(sum(t not in missed for t in range(a, b)) for a, b in pairs(vip))
         assert outage_ns(vip, [control], 0, 100, 1) == wanted
@@ -64,7 +67,7 @@ def test_it_agrees_with_counting_every_instant() -> None:
 
 def pairs(instants: list[int]) -> list[tuple[int, int]]:
     bounds = [0, *instants, 100]
-    return list(zip(bounds, bounds[1:], strict=False))
+    return list(itertools.pairwise(bounds))
 
 
 def conversation(*answers: tuple[int, str]) -> list[Seen]:
@@ -107,4 +110,5 @@ def test_a_promise_that_is_broken_is_named(change: dict[str, object], words: str
         "name": "lvs2", "same_epoch": False,
     }  # fmt: skip
     found = problems(row, Outcome(**{**good, **change}), 600.0)  # type: ignore[arg-type]
-    assert bool(found) == bool(words) and words in "; ".join(found)
+    assert bool(found) == bool(words)
+    assert words in "; ".join(found)

@@ -64,7 +64,7 @@ def check(scenes: Scenes, row: Row, profile: str, *, slack_ms: float = SLACK_MS)
             scenes.close()
             broken.append(str(error))
             continue
-        assert outcome.two_owners == 0 and outcome.overlap_ms == 0, outcome
+        assert (outcome.two_owners, outcome.overlap_ms) == (0, 0.0), outcome
         found = problems(promised, outcome, adapter.takeover_ms, slack_ms=slack_ms)
         if not found:
             return
