@@ -15,6 +15,7 @@ from hawatch.agent.memento import make_memento
 from hawatch.agent.output import never_wait_for_output, open_standard_descriptors
 from hawatch.agent.ownership import Ownership, own_alone
 from hawatch.agent.prober import prober_main
+from hawatch.agent.priority import fork_promptly
 from hawatch.agent.process import Capability, permitted_capabilities
 from hawatch.agent.runtime import lock_runtime, lock_state, open_ctl_socket
 from hawatch.agent.settings import Places, Settings, load_settings, wall_ns
@@ -94,6 +95,7 @@ def keep(settings: Settings, kernels: KernelSource) -> int:
 
             console_main(now, leash)
 
+        fork_promptly()
         with open_ctl_socket(places, settings.config.control.group) as listener:
             status = Keeper(settings, Mains(core, prober_main, console), listener).run()
         places.ctl_socket.unlink(missing_ok=True)

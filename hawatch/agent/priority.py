@@ -1,4 +1,4 @@
-"""How the core keeps running on a machine that is busy or short of memory: real-time turns, and pages that stay.
+"""How core and witness keep running on a machine that is busy or short of memory: real-time turns, and pages that stay.
 
 The priority is low among real-time ones, and the kernel keeps a share of each second for everybody else (5 % if nobody
 changed it), so that a core gone mad can still be killed. Threads of the core inherit the priority: one that held the
@@ -9,6 +9,7 @@ Pages are locked as they are touched and not before, so that what is shared with
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -28,11 +29,22 @@ def run_promptly() -> list[str]:
     return [problem for problem in (_take_turns(), _lock_memory()) if problem]
 
 
+def fork_promptly() -> None:
+    """Have the keeper run before ordinary processes and after the core, where permitted: a dead core waits for it.
+
+    Its children begin as ordinary ones; where it is refused, the core will say so of itself.
+    """
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(PRIORITY - 1))
+
+
 def _take_turns() -> str:
+    if os.sched_getscheduler(0) == os.SCHED_RR:
+        return ""  # a service manager has seen to it
     try:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(PRIORITY))
     except OSError as error:
-        return f"the core runs without real-time priority ({error.strerror}): a busy machine makes it late"
+        return f"it runs without real-time priority ({error.strerror}): a busy machine makes this process late"
     return ""
 
 
@@ -45,4 +57,4 @@ def _lock_memory() -> str:
         reason = os.strerror(ctypes.get_errno())
     else:
         return ""
-    return f"the core's memory is not locked ({reason}): a machine that swaps makes it late"
+    return f"its memory is not locked ({reason}): a machine that swaps makes this process late"

@@ -17,6 +17,7 @@ import trio
 from hawatch.agent.lease_site import membership_of, next_boot, read_keys
 from hawatch.agent.node_loop import NodeLoop
 from hawatch.agent.output import never_wait_for_output, open_standard_descriptors
+from hawatch.agent.priority import run_promptly
 from hawatch.agent.process import notify_service_manager
 from hawatch.agent.runtime import lock_runtime, lock_state
 from hawatch.agent.settings import Places, Settings, load_settings, now_ns, wall_ns
@@ -35,6 +36,8 @@ def run_witness(places: Places, node_wanted: str) -> int:
         raise UsageError(f"{settings.node} is no [[witness]]: a director runs `hawatch run`")
     read_keys(settings.config)
     never_wait_for_output()
+    for problem in run_promptly():  # where the other director is gone, each of its answers is waited for
+        print(f"hawatch witness: {problem}", file=sys.stderr, flush=True)
     locks = [lock_runtime(places)]
     try:
         locks.append(lock_state(places))
