@@ -40,7 +40,8 @@ picture: packages $(VENV)/.ready
 bench: packages $(VENV)/.ready
 	$(BIN)/python -m tests.bench
 	$(BIN)/python -m tests.bench.metrics
-	$(BIN)/python -m tests.bench.failover
+	$(BIN)/python -m tests.bench.failover --runs 5
+	$(BIN)/python -m tests.lab.pair.many
 	$(BIN)/python -m tests.bench.page
 	$(BIN)/python -m tests.bench.console
 	$(BIN)/python -m tests.bench.flood
@@ -52,10 +53,14 @@ bench: packages $(VENV)/.ready
 	$(ON_IPVS) $(BIN)/python -m tests.bench.reaction
 	$(ON_IPVS) $(BIN)/python -m tests.bench.start
 
-# Each row of the failure table, RUNS times, with profiles fast and default.
+# Each row of the failure table, RUNS times, with profiles fast and default, its bound beside each figure.
+# LAB chooses: make lab RUNS=5 LAB='--row switchover --agent "hawatch fast"'. JOBS pairs run beside each other.
 RUNS ?= 3
+JOBS ?= 2
+LAB ?=
 lab: packages $(VENV)/.ready
-	$(BIN)/python -m tests.bench.failover --all --agent hawatch --runs $(RUNS)
+	$(BIN)/python -m tests.bench.failover --all --runs $(RUNS) --jobs $(JOBS) $(LAB)
+	$(ON_IPVS) $(BIN)/python -m tests.bench.failover --all --place kernel --agent "hawatch default" --runs $(RUNS) $(LAB)
 
 # Sites under seeded faults, for so many simulated hours.
 HOURS ?= 1

@@ -16,6 +16,7 @@ from hawatch.agent.memento import make_memento
 from hawatch.agent.output import never_wait_for_output, open_standard_descriptors
 from hawatch.agent.ownership import Emit, Ownership, SingleOwnership, Vips, has_vips
 from hawatch.agent.places import Places
+from hawatch.agent.priority import fork_promptly
 from hawatch.agent.prober import prober_main
 from hawatch.agent.process import Capability, permitted_capabilities
 from hawatch.agent.runtime import lock_runtime, lock_state, open_ctl_socket
@@ -119,6 +120,7 @@ def keep(settings: Settings, kernels: KernelSource, content: bytes = b"") -> int
 
             console_main(now, leash)
 
+        fork_promptly()
         with open_ctl_socket(places, settings.config.control.group) as listener:
             status = Keeper(settings, Mains(core, prober_main, console), listener).run()
         places.ctl_socket.unlink(missing_ok=True)

@@ -55,7 +55,18 @@ def run_as_others() -> None:
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
+def fork_promptly() -> None:
+    """Have the keeper run before ordinary processes and after the core, where permitted: a dead core waits for it.
+
+    Its children begin as ordinary ones; where it is refused, the core will say so of itself.
+    """
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(PRIORITY - 1))
+
+
 def _take_turns(who: str) -> str:
+    if os.sched_getscheduler(0) == os.SCHED_RR:
+        return ""  # a service manager has seen to it
     try:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(PRIORITY))
     except OSError as error:

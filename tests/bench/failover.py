@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import statistics
 import sys
 import time
-from collections.abc import Iterable, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -102,25 +104,38 @@ def run_stage(stage: Stage, runs: int, *, serving: bool, slack_ms: float) -> int
 
 def run_all(stages: Sequence[Stage], jobs: int, runs: int, *, serving: bool, slack_ms: float) -> int:
     """Run the stages, some beside each other; return how many broke a promise or did not come to their end."""
-    waiting, under_way, bad = list(stages), dict[int, Stage](), 0
-    while waiting or under_way:
-        while waiting and len(under_way) < jobs:
-            stage = waiting.pop(0)
-            sys.stdout.flush()
-            pid = os.fork()
-            if pid == 0:
-                status = 1
-                try:
-                    with ended_by_signals():
-                        status = int(run_stage(stage, runs, serving=serving, slack_ms=slack_ms) > 0)
-                finally:
-                    sys.stdout.flush()
-                    os._exit(status)
-            under_way[pid] = stage
-        pid, status = os.wait()
-        under_way.pop(pid)
-        bad += status != 0
+    waiting, under_way, bad = list(stages), set[int](), 0
+    try:
+        while waiting or under_way:
+            while waiting and len(under_way) < jobs:
+                stage = waiting.pop(0)
+                under_way.add(fork(lambda one=stage: run_stage(one, runs, serving=serving, slack_ms=slack_ms)))  # type: ignore[misc]
+            pid, status = os.wait()
+            under_way.discard(pid)
+            bad += status != 0
+    finally:
+        for pid in under_way:
+            os.kill(pid, signal.SIGTERM)
+        for pid in under_way:
+            os.waitpid(pid, 0)
     return bad
+
+
+def fork(work: Callable[[], int]) -> int:
+    """Do work in a process of its own, whose status is 0 if it returned 0; return its number."""
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            with ended_by_signals():
+                status = int(work() != 0)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            os._exit(status)
+    return pid
 
 
 def compared_rows(found: Iterable[Row]) -> list[Row]:
@@ -154,7 +169,9 @@ def main() -> int:
     parser.add_argument("--row", action="append", default=[], help="rows whose name contains this (may be repeated)")
     parser.add_argument("--agent", action="append", help="agents whose name begins so: hawatch fast (may be repeated)")
     parser.add_argument("--all", action="store_true", help="hawatch's whole failure table, not what both agents know")
-    parser.add_argument("--place", choices=(NAMESPACES, GUEST), default=NAMESPACES, help="rows for namespaces, or a guest")
+    parser.add_argument(
+        "--place", choices=(NAMESPACES, GUEST), default=NAMESPACES, help="rows for namespaces, or a guest"
+    )
     arguments = parser.parse_args()
     arguments.advert = arguments.advert or [0.3, 1.0]
     arguments.agent = arguments.agent or [""]

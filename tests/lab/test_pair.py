@@ -29,23 +29,21 @@ DEFAULT_TOO = ("agent restarted", "agent killed", "switchover")
 
 
 class Scenes:
-    """The scene at hand, kept from one row to the next as long as the agent is the same and nothing broke."""
+    """One scene for each agent, kept from one row to the next as long as nothing broke; an idle one costs nothing."""
 
     def __init__(self) -> None:
-        self.key: tuple[str, str] | None = None
-        self.stack = ExitStack()
-        self.scene: Scene | None = None
+        self.kept: dict[tuple[str, str], tuple[Scene, ExitStack]] = {}
 
     def get(self, profile: str, quorum: str) -> Scene:
-        if self.scene is None or self.key != (profile, quorum):
-            self.close()
-            self.key = profile, quorum
-            self.scene = self.stack.enter_context(scene(Hawatch(profile, quorum)))
-        return self.scene
+        key = profile, quorum
+        if key not in self.kept:
+            stack = ExitStack()
+            self.kept[key] = stack.enter_context(scene(Hawatch(profile, quorum))), stack
+        return self.kept[key][0]
 
     def close(self) -> None:
-        self.scene = None
-        self.stack.close()
+        while self.kept:
+            self.kept.popitem()[1][1].close()
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +64,7 @@ def check(scenes: Scenes, row: Row, profile: str, *, slack_ms: float = SLACK_MS)
             scenes.close()
             broken.append(str(error))
             continue
-        assert outcome.two_owners == 0 and outcome.overlap_ms == 0, outcome
+        assert (outcome.two_owners, outcome.overlap_ms) == (0, 0.0), outcome
         found = problems(promised, outcome, adapter.takeover_ms, slack_ms=slack_ms)
         if not found:
             return

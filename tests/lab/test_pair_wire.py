@@ -48,7 +48,8 @@ def test_a_server_that_answers_for_a_vip_is_named_within_seconds(pair: Scene, vi
     finally:
         server.ip(mistake.replace("address add", "address del").removesuffix(" nodad"))
     told = conflicts(pair.owner)[-1]
-    assert told["group"] == "web" and told["severity"] == "critical"
+    assert told["group"] == "web"
+    assert told["severity"] == "critical"
     for words in (mac_of("gw"), address_of("gw"), vip, "arp_ignore"):
         assert words in told["reason"], told
 

@@ -1,6 +1,6 @@
 """A group of many VIPs that moves: how soon each of them is announced, by the kernel's own stamps on the wire.
 
-    python -m tests.lab.pair.many [COUNT] [RUNS]
+python -m tests.lab.pair.many [COUNT] [RUNS]
 """
 
 from __future__ import annotations

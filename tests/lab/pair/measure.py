@@ -8,6 +8,7 @@ is left is the VIP's own, to within one period of asking; without any failure it
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -57,9 +58,16 @@ def outage_ns(
     """Return the longest time without an answer in [start, end], less what the controls missed in it."""
     noise = union(span for control in controls for span in overdue(control, start_ns, end_ns, every_ns))
 
+    ends = [last for _first, last in noise]
+
     def own(gap: Span) -> int:
         first, last = gap
-        return last - first - sum(max(0, min(last, each[1]) - max(first, each[0])) for each in noise)
+        missed = 0
+        at = bisect_right(ends, first)
+        while at < len(noise) and noise[at][0] < last:
+            missed += min(last, noise[at][1]) - max(first, noise[at][0])
+            at += 1
+        return last - first - missed
 
     return max(own(gap) for gap in gaps(answers, start_ns, end_ns))
 

@@ -106,7 +106,10 @@ def best_effort_rows() -> list[Row]:
             kept(f"{quorum}: standby dies", events.standby_without_power, quorum=quorum),
         )
     ]
-    return [*found, replace(kept("gateway: it dies", events.gateway_gone, quorum="gateway"), controls=("self", "beside"))]
+    return [
+        *found,
+        replace(kept("gateway: it dies", events.gateway_gone, quorum="gateway"), controls=("self", "beside")),
+    ]
 
 
 def row_for(row: Row, adapter: Adapter) -> Row:

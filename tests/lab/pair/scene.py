@@ -17,9 +17,8 @@ from tests.lab.pair.arp import read_seen
 from tests.lab.pair.machine import Adapter, Machine, wait_owner
 from tests.lab.pair.measure import read_answers
 from tests.lab.pair.namespaces import Node
-from tests.lab.pair.shell import LabError, alive, now_ns, signal_all, wait_until
+from tests.lab.pair.shell import LabError, now_ns, wait_until
 from tests.lab.pair.site import VIP, VIP6, Site, address_of, site
-from tests.lab.uml import has_ipvs
 
 ROOT = Path(__file__).parents[3]
 WELL_LIMIT_S = 60.0
@@ -81,7 +80,9 @@ class Scene:
                 machine.start()
         self.pair.node("c1").plug_back()
         for machine in self.machines:
-            wait_until(lambda one=machine: self.adapter.ready(one), f"{machine.name}'s agent works", limit_s=WELL_LIMIT_S)
+            wait_until(
+                lambda one=machine: self.adapter.ready(one), f"{machine.name}'s agent works", limit_s=WELL_LIMIT_S
+            )
         if any(machine.started_ns > self.whole_ns for machine in self.machines):
             time.sleep(self.adapter.settle_s)
         wait_until(lambda: self.adapter.well(self.directors), "the pair is well", limit_s=WELL_LIMIT_S)

@@ -71,9 +71,7 @@ class Traffic:
         return read_replies(self.path)
 
 
-def stream(
-    kind: str, address: str, port: int, *, every_ms: float = 20, limit_ms: float = 1000, name: str = ""
-) -> str:
+def stream(kind: str, address: str, port: int, *, every_ms: float = 20, limit_ms: float = 1000, name: str = "") -> str:
     """Return the text of a stream for the client."""
     return f"kind={kind},address={address},port={port},every_ms={every_ms},limit_ms={limit_ms},name={name or kind}"
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from hawatch.agent.priority import PRIORITY, PROBER_NICE, run_before_others, run_promptly
+from hawatch.agent.priority import PRIORITY, PROBER_NICE, fork_promptly, run_before_others, run_promptly
 from hawatch.agent.process import keep_capabilities
 
 KILOBYTE = 1024
+NOT_LOCKED = "the core's memory is not locked (RLIMIT_MEMLOCK is limited): a machine that swaps makes it late"
 
 
 def locked_kb() -> int:
@@ -22,7 +23,9 @@ def locked_kb() -> int:
 
 def report() -> None:
     """Be promptly run, and print what came of it."""
-    if sys.argv[1] == "poor":
+    if sys.argv[1] == "managed":
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(3))
+    if sys.argv[1] != "rich":
         resource.setrlimit(resource.RLIMIT_RTPRIO, (0, 0))
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (64 * KILOBYTE, 64 * KILOBYTE))
         keep_capabilities([])
@@ -66,7 +69,7 @@ def test_who_may_not_is_told_and_goes_on() -> None:
     assert (policy, locked) == (os.SCHED_OTHER, False)
     assert problems == [
         "the core runs without real-time priority (Operation not permitted): a busy machine makes it late",
-        "the core's memory is not locked (RLIMIT_MEMLOCK is limited): a machine that swaps makes it late",
+        NOT_LOCKED,
     ]
 
 
@@ -75,3 +78,28 @@ def test_a_prober_comes_before_ordinary_processes_where_it_may() -> None:
     assert nice_in_process("rich") == ("", PROBER_NICE)
     reason = "it runs without raised priority (Permission denied): a busy machine makes its checks late"
     assert nice_in_process("poor") == (reason, os.getpriority(os.PRIO_PROCESS, 0))
+
+
+@pytest.mark.netns
+def test_what_the_service_manager_has_seen_to_is_left_alone() -> None:
+    problems, policy, priority, _, _ = in_process("managed")
+    assert (problems, policy, priority) == ([NOT_LOCKED], os.SCHED_RR, 3)
+
+
+def fork_and_report() -> None:
+    """Print how the parent and a child of it are run."""
+    fork_promptly()
+    child = subprocess.run(
+        [sys.executable, "-S", "-c", "import os; print(os.sched_getscheduler(0))"], capture_output=True, check=True
+    )
+    print(os.sched_getscheduler(0), os.sched_getparam(0).sched_priority, int(child.stdout))
+
+
+@pytest.mark.netns
+def test_the_keeper_comes_after_the_core_and_its_children_are_ordinary() -> None:
+    program = "from tests.unit.agent.test_priority import fork_and_report; fork_and_report()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    policy, priority, of_child = map(int, done.stdout.split())
+    assert policy & ~os.SCHED_RESET_ON_FORK == os.SCHED_RR
+    assert priority < PRIORITY
+    assert of_child == os.SCHED_OTHER

@@ -47,6 +47,7 @@ def test_it_runs_until_told_to_stop(config: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "hawatch witness: w answers\n"
         try:
+            assert os.sched_getscheduler(process.pid) == (os.SCHED_RR if os.geteuid() == 0 else os.SCHED_OTHER)
             process.send_signal(signal.SIGHUP)
             assert any("keys read again" in process.stdout.readline() for _ in range(3))
             second = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
