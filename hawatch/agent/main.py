@@ -14,8 +14,8 @@ from hawatch.agent.limits import raise_file_limit
 from hawatch.agent.memento import make_memento
 from hawatch.agent.output import never_wait_for_output, open_standard_descriptors
 from hawatch.agent.ownership import Ownership, own_alone
-from hawatch.agent.prober import prober_main
 from hawatch.agent.priority import fork_promptly
+from hawatch.agent.prober import prober_main
 from hawatch.agent.process import Capability, permitted_capabilities
 from hawatch.agent.runtime import lock_runtime, lock_state, open_ctl_socket
 from hawatch.agent.settings import Places, Settings, load_settings, wall_ns
