@@ -36,6 +36,8 @@ class Watched:
     latency_us: int = -1
     last_reason: str = ""
     weight: int = -1
+    doubted: int = 0
+    """Failures in a row that were put down to this process."""
     all_runs: int = 0
     """With `all_failures` and `latencies`, never set back."""
     all_failures: int = 0
