@@ -10,7 +10,8 @@ are we.
 
 When this process itself is held up (stopped, starved, or blocked by a plug-in), failures seen then are discarded: they
 tell of us and not of the servers. So are those of runs for which this machine had no descriptor, memory or local port
-left. What succeeded is believed.
+left. What succeeded is believed. So is a failure after `DOUBTS_MAX` of the same check in a row that were put down to a
+pause: a process that is late all the time would else never take a server out.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ PAUSE_SHARE = 4
 """A pause matters to a run from a quarter of its timeout on."""
 PAUSE_BLAME_NS = NS_PER_S // 4
 """Failures so soon after a pause are put down to it, beside those of runs that were under way in it."""
+DOUBTS_MAX = 5
+"""Failures of a check in a row that are put down to pauses of ours."""
 TASKS_LIMIT = 256
 """Runs at once that need a task of their own; more wait for their next turn."""
 CONVERSATIONS_LIMIT = 8192
@@ -225,6 +228,7 @@ class Prober:
             watched.latency_us = (finished_ns - started_ns) // 1000
             watched.latencies.note(watched.latency_us)
             watched.last_reason = ""
+            watched.doubted = 0
             if result.facts or watched.facts:
                 watched.facts = dict(result.facts)
             weight = -1 if result.weight is None else result.weight
@@ -235,7 +239,9 @@ class Prober:
             watched.failures += 1
             watched.all_failures += 1
             watched.last_reason = result.reason
-            if result.inconclusive or self._is_our_fault(slot, started_ns, finished_ns):
+            ours = watched.doubted < DOUBTS_MAX and self._is_our_fault(slot, started_ns, finished_ns)
+            if result.inconclusive or ours:
+                watched.doubted += ours
                 self.discarded += 1
                 self.all_discarded += 1
                 return

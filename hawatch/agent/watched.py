@@ -37,6 +37,8 @@ class Watched:
     last_reason: str = ""
     weight: int | None = None
     """Weight that the last good run asked for; -1: none; None: there was no good run."""
+    doubted: int = 0
+    """Failures in a row that were put down to this process."""
     all_runs: int = 0
     """With `all_failures` and `latencies`, never set back."""
     all_failures: int = 0

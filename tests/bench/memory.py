@@ -1,8 +1,9 @@
 """Whether the agent grows: python -m tests.bench.memory [--minutes 10] [--servers 1000].
 
-An hour of a large site in minutes: every server is checked twice a second over HTTP, and all the time some go
-and come, so that verdicts, events and alerts are made, too. What each process has is looked at again and again; the
-first quarter of the time, in which histories and caches fill, does not count.
+An hour of a large site in minutes: every server is checked twice a second over HTTP, and all the time some go and come,
+so that verdicts, events and alerts are made, too. The core's memory of events is full from the start: it reads as many
+back as it keeps. What each process has is looked at again and again; the first quarter of the time, in which histories
+and caches fill, does not count.
 """
 
 from __future__ import annotations
@@ -11,8 +12,13 @@ import argparse
 import subprocess
 import sys
 import time
+from pathlib import Path
 from random import Random
 
+import msgspec
+
+from hawatch.agent.events import MEMORY_LIMIT, make_record
+from hawatch.model import NS_PER_S, Event
 from tests.bench.checks import groups, status, wait_all_up
 from tests.bench.cost import pss_mb, tree
 from tests.bench.site import Farm, Site, bench_site
@@ -43,6 +49,15 @@ def flip(farm: Farm, away: list[str], random: Random) -> list[str]:
     return chosen
 
 
+def fill_memory(path: Path) -> None:
+    """Leave as many events as a core remembers, as if an agent had told them before."""
+    path.parent.mkdir()
+    with path.open("wb") as file:
+        for number in range(MEMORY_LIMIT):
+            event = Event("server_down", "no HTTP answer in 500 ms", service=f"s{number % 25}", server=f"{number}:80")
+            file.write(msgspec.json.encode(make_record(event, "bench", 1_700_000_000 * NS_PER_S + number)) + b"\n")
+
+
 def look(pid: int) -> dict[str, float]:
     """Return what each process has, by its name."""
     found = {}
@@ -65,6 +80,7 @@ def run(site: Site, minutes: float) -> tuple[list[tuple[float, dict[str, float]]
     """Run the agent; return what each process had at each look, and how many events there were."""
     path = site.directory / "hawatch.toml"
     path.write_text(config(site.ours), encoding="utf-8")
+    fill_memory(site.directory / "state" / "events.jsonl")
     process = site.start(sys.executable, "-m", "tests.bench.agent", str(path), str(site.directory))
     looks: list[tuple[float, dict[str, float]]] = []
     away: list[str] = []
@@ -82,7 +98,7 @@ def run(site: Site, minutes: float) -> tuple[list[tuple[float, dict[str, float]]
     finally:
         process.terminate()
         process.wait(10)
-    return looks, (site.directory / "state/events.jsonl").read_bytes().count(b"\n")
+    return looks, (site.directory / "state/events.jsonl").read_bytes().count(b"\n") - MEMORY_LIMIT
 
 
 def main(words: list[str] | None = None) -> int:

@@ -212,7 +212,9 @@ async def test_a_good_server_is_looked_at_whatever_the_others_do() -> None:
         with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(prober.run, nursery)
-                while min(fast.runs, task.runs, *(prober.watched[one.id].runs for one in bad)) < 5:
+                while min(fast.runs, task.runs, *(prober.watched[one.id].runs for one in bad)) < 5 or any(
+                    verdict.state is CheckState.UNKNOWN for verdict in prober.verdicts()
+                ):  # on a busy machine the first failures are put down to its pauses
                     await trio.sleep(0.02)
                 nursery.cancel_scope.cancel()
     assert (fast.failures, task.failures) == (0, 0)

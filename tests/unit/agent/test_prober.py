@@ -12,7 +12,7 @@ import trio
 from hawatch.agent.link import FrameSplitter, frame, leash_pair, receive_leash, send_leash, work_pair
 from hawatch.agent.measures import ProbeCounts, WantCounts
 from hawatch.agent.messages import AreYouThere, Assign, IAmHere, Link, Summary, Verdicts
-from hawatch.agent.prober import COUNTS_PER_PART, MADE_AT_ONCE, PARTS_MAX, PAUSE_NS, Prober, _obey
+from hawatch.agent.prober import COUNTS_PER_PART, DOUBTS_MAX, MADE_AT_ONCE, PARTS_MAX, PAUSE_NS, Prober, _obey
 from hawatch.agent.runner import boottime_ns
 from hawatch.model import NS_PER_MS, NS_PER_S, Check, CheckState, Verdict
 from hawatch.plugin import Result, down, up
@@ -51,6 +51,27 @@ async def test_failures_that_come_of_our_own_pause_do_not_count(prober):
     prober.take(slot, up(), now_ns - NS_PER_S, now_ns + 1)
     prober.take(slot, down("refused"), late_ns, late_ns + 1)
     assert (prober.verdicts()[0].state, prober.verdicts()[0].reason) == (CheckState.DOWN, "refused")
+
+
+async def test_one_that_is_late_all_the_time_believes_a_failure_in_the_end(prober):
+    await prober.assign([check(1, fall=2)], [Verdict("a", CheckState.UP)])
+    slot = started(prober)
+
+    def fail(result: Result) -> CheckState:
+        now_ns = boottime_ns()
+        prober._pause_end_ns, prober._pause_ns = now_ns, NS_PER_S
+        prober.take(slot, result, now_ns - NS_PER_S, now_ns + 1)
+        return prober.verdicts()[0].state
+
+    assert [fail(down("no answer")) for _ in range(DOUBTS_MAX)] == [CheckState.UP] * DOUBTS_MAX
+    fail(up())
+    assert [fail(down("no answer")) for _ in range(DOUBTS_MAX + 1)] == [CheckState.UP] * (DOUBTS_MAX + 1)
+    assert fail(down("no answer")) is CheckState.DOWN
+    assert prober.discarded == 2 * DOUBTS_MAX
+    fail(up())
+    fail(up())
+    ours = Result(ok=False, reason="no descriptor left", inconclusive=True)
+    assert [fail(ours) for _ in range(3 * DOUBTS_MAX)] == [prober.verdicts()[0].state] * 3 * DOUBTS_MAX
 
 
 async def test_what_the_core_knew_is_gone_on_from_and_our_own_wins(prober):
