@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.lab.flood import KINDS, Sample, capture, make, write
-from tests.lab.pair.director import Director, wait_owner
 from tests.lab.pair.events import core_of
 from tests.lab.pair.hawatch import Hawatch
+from tests.lab.pair.machine import Machine, wait_owner
 from tests.lab.pair.namespaces import Link, Node
 from tests.lab.pair.shell import wait_until
 from tests.lab.pair.site import HB, LAN, VIP, site
@@ -73,12 +73,13 @@ class Trial:
     def run(self) -> Iterator[Trial]:
         """Start everything; it is gone afterwards."""
         with site(directors=("lvs1", "lvs2"), servers=False, witness=True) as pair:
-            self.adapter.prepare(pair)
             assert pair.witness is not None
-            self.witness_log = pair.witness.scratch / "agent.log"
+            witness = Machine(pair.witness, self.adapter)
+            witness.start()
+            self.witness_log = witness.log
             wait_until(lambda: "answers" in self.log(), "the witness is there", limit_s=20)
             self.witness_pid = pair.lab.processes[-1].pid
-            self.directors = [Director(node, self.adapter) for node in pair.directors]
+            self.directors = [Machine(node, self.adapter) for node in pair.directors]
             for director in self.directors:
                 director.start()
             links = (
@@ -96,7 +97,7 @@ class Trial:
         """Return what the witness has said."""
         return self.witness_log.read_text(encoding="utf-8", errors="replace") if self.witness_log.exists() else ""
 
-    def status(self, director: Director) -> Any:
+    def status(self, director: Machine) -> Any:
         """Return a director's status."""
         return json.loads(self.adapter.ctl(director.node, "status", "--json"))
 
@@ -113,7 +114,7 @@ class Trial:
                 return False
         return True
 
-    def told(self, director: Director, name: str = "") -> list[dict[str, Any]]:
+    def told(self, director: Machine, name: str = "") -> list[dict[str, Any]]:
         """Return a director's events so far, all or those of one name."""
         lines = (director.node.scratch / "state" / "events.jsonl").read_text(encoding="utf-8").splitlines()
         return [event for event in map(json.loads, lines) if not name or event["name"] == name]
