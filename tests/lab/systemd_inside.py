@@ -25,7 +25,7 @@ from tests.lab.pair.shell import LabError, run, wait_until
 ROOT = Path(__file__).resolve().parents[2]
 CLIENT = "client"
 VIP = "192.168.1.110"
-LIMIT_S = 60.0
+LIMIT_S = 120.0
 """A guest has one slow processor."""
 CONFIG = """
 [cluster]

@@ -13,7 +13,7 @@ RATE, SECONDS, REST_S = 50_000, 1.5, 1.5
 FLOODS = [("random", "owner"), ("mutated", "owner"), ("random", "rs1"), ("replayed", "owner"), ("forged", "owner")]
 CPU_SHARE_MAX = 0.15
 """Of one processor; without filter and budget it is more than half."""
-HARMLESS = {"heartbeat_noise", "link_down", "link_up"}
+HARMLESS = {"heartbeat_noise", "link_down", "link_up", "lease_late"}
 """A jammed link is told; nothing else happens."""
 GROWN_KB_MAX = 4096
 
