@@ -8,9 +8,11 @@ from tests.sim.episode import live
 from tests.sim.mutants import APART_PPM, FRESHNESS_OFF, MUTANTS, replaced
 
 SEEDS_MAX = 120
+"""Each is found within 50 seeds, most of them in the first ten."""
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_missing_rule_makes_two_owners(name: str) -> None:
     mutant = MUTANTS[name]
