@@ -29,10 +29,11 @@ def test_the_scenes_that_show_it_are_borne_with_the_rule(scene: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_order_of_requests_and_releases_bears_copies_by_itself() -> None:
     """With freshness not looked at, as in the mutant of releases, the acceptor's own rule is enough."""
     with replaced(FRESHNESS_OFF):
-        for seed in range(20):
+        for seed in range(8):
             assert not live(seed, "fast", until_overlap=True).overlaps, seed
 
 

@@ -34,7 +34,8 @@ GROUP = identifier("web")
 SENT_MAX = 30
 INDEX = st.integers(0, SENT_MAX - 1)
 PLACES = st.sampled_from([B, W])
-SUBSETS = st.sampled_from([frozenset({B, W}), frozenset({B, W}), frozenset({W}), frozenset({B}), frozenset()])
+BOTH = frozenset({B, W})
+SUBSETS = st.sampled_from([BOTH, BOTH, BOTH, BOTH, frozenset({W}), frozenset({B}), frozenset()])
 
 
 class Owning(RuleBasedStateMachine):
@@ -186,8 +187,10 @@ class Owning(RuleBasedStateMachine):
         self.group.wake(self.now_ns)
         self.collect()
 
-    @rule(asked=SUBSETS, answering=SUBSETS, opens=st.booleans())
-    def round_goes(self, asked: frozenset[int], answering: frozenset[int], opens: bool) -> None:
+    @rule(
+        asked=SUBSETS, answering=SUBSETS, late_ns=st.sampled_from([0, 0, 0, R_NS // 3, 3 * R_NS]), opens=st.booleans()
+    )
+    def round_goes(self, asked: frozenset[int], answering: frozenset[int], late_ns: int, opens: bool) -> None:
         """A round as far as it comes: some acceptors are asked, some of them heard, and the kernel opens or is late."""
         self.heard()
         self.group.beat(self.now_ns)
@@ -199,16 +202,19 @@ class Owning(RuleBasedStateMachine):
                 self.delivered(0, place)
                 if place in answering and self.answers:
                     self.answered(0)
+        self.now_ns += late_ns
         while opens and self.kernel:
             self.kernel_works(refuses=False)
 
-    @precondition(lambda self: self.group.round is not None)
-    @rule()
-    def round_times_out(self) -> None:
-        self.now_ns += R_NS
-        self.heard()
-        self.group.wake(self.now_ns)
-        self.collect()
+    @rule(asked=SUBSETS)
+    def a_round_in_vain(self, asked: frozenset[int]) -> None:
+        """Nobody is heard, and the time to ask again comes."""
+        self.round_goes(asked, frozenset(), 0, opens=False)
+        for _ in range(3):
+            self.now_ns += R_NS
+            self.heard()
+            self.group.wake(self.now_ns)
+            self.collect()
 
     # --- others ------------------------------------------------------------------------------------------------
 
@@ -286,7 +292,7 @@ def test_the_machine_gets_a_gate_open() -> None:
     """Else its invariant would say nothing."""
     machine = Owning()
     machine.start()
-    machine.round_goes(frozenset({B, W}), frozenset({B, W}), opens=True)
+    machine.round_goes(BOTH, BOTH, 0, opens=True)
     assert machine.opened
     assert machine.group.state is GroupState.OWNER
     machine.an_open_slot_rests_on_promises_that_are_kept()
