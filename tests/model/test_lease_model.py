@@ -22,7 +22,7 @@ def explore(folder: Path, *defines: str) -> tuple[int, int]:
         ("./pan", "-m200000"),
     )
     for command in commands:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100, check=False)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
     assert "max search depth too small" not in done.stdout
     assert "out of memory" not in done.stdout
@@ -34,6 +34,7 @@ def explore(folder: Path, *defines: str) -> tuple[int, int]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_never_two_open_gates_in_any_state(tmp_path: Path) -> None:
     errors, states = explore(tmp_path, *SMALL)
     assert errors == 0
@@ -41,6 +42,7 @@ def test_never_two_open_gates_in_any_state(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_missing_rule_has_a_counter_example(mutant: str, tmp_path: Path) -> None:
     assert explore(tmp_path, f"-D{mutant}", *SMALL)[0] == 1

