@@ -18,8 +18,8 @@ from collections.abc import Iterator
 import pytest
 
 from hawatch.agent.events import read_after
-from tests.lab.pair.director import Director, wait_owner
 from tests.lab.pair.hawatch import Hawatch
+from tests.lab.pair.machine import Machine
 from tests.lab.pair.namespaces import Node
 from tests.lab.pair.shell import signal_all, wait_until
 from tests.lab.pair.site import VIP, Site, address_of, site
@@ -67,13 +67,13 @@ class WithServices(Hawatch):
         return [sys.executable, "-m", "tests.unit.agent.agent_site", str(home / "hawatch.toml"), node.name, str(home)]
 
 
-def lines(director: Director, name: str) -> list[str]:
+def lines(director: Machine, name: str) -> list[str]:
     """Return what a director's program wrote down."""
     path = director.node.scratch / f"{name}.log"
     return path.read_text().splitlines() if path.exists() else []
 
 
-def told(director: Director, what: str) -> list[str]:
+def told(director: Machine, what: str) -> list[str]:
     """Return the alerts about something, without what differs from run to run."""
     found = [line for line in lines(director, "alert") if what in line]
     return [re.sub(r" after .*", "", line) for line in found]
@@ -96,22 +96,23 @@ class WebServer:
 
 
 @pytest.fixture
-def pair() -> Iterator[tuple[Site, Director, Director, WebServer]]:
+def pair() -> Iterator[tuple[Site, Machine, Machine, WebServer]]:
     adapter = WithServices("fast")
     with site(directors=("lvs1", "lvs2"), witness=True) as made:
         servers = [WebServer(made.node(name)) for name in ("rs2", "rs3")]
-        adapter.prepare(made)
-        directors = [Director(node, adapter) for node in made.directors]
-        for director in directors:
-            director.start()
-        owner = wait_owner(directors, VIP)
+        assert made.witness is not None
+        directors = [Machine(node, adapter) for node in made.directors]
+        for machine in (Machine(made.witness, adapter), *directors):
+            machine.start()
+        wait_until(lambda: sum(one.has(VIP) for one in directors) == 1, "one director has the VIP", limit_s=30)
+        owner = next(one for one in directors if one.has(VIP))
         standby = next(one for one in directors if one is not owner)
         for one in directors:
             wait_until(lambda one=one: up(one) == 2, f"{one.node.name} sees both servers", limit_s=30)  # type: ignore[misc]
         yield made, owner, standby, servers[0]
 
 
-def up(director: Director) -> int:
+def up(director: Machine) -> int:
     """Count the servers that a director sees up."""
     status = director.adapter.ctl(director.node, "status", "--json", check=False)  # type: ignore[attr-defined]
     services = json.loads(status or "{}").get("services", [])
@@ -122,14 +123,14 @@ DOWN = f"failure server_down [lab] http {address_of('rs2')}:80 DOWN: connection 
 UP = f"up server_up [lab] http {address_of('rs2')}:80 up"
 
 
-def test_each_failure_is_told_once_whoever_owns_the_group(pair: tuple[Site, Director, Director, WebServer]) -> None:
+def test_each_failure_is_told_once_whoever_owns_the_group(pair: tuple[Site, Machine, Machine, WebServer]) -> None:
     _, owner, standby, server = pair
     server.stop()
     wait_until(lambda: told(owner, "http") == [DOWN], "the owner tells", limit_s=30)
     wait_until(lambda: "server_down" in journal(standby), "the standby has it in its journal", limit_s=30)
     acknowledged = standby.adapter.ctl(standby.node, "ack", "http")  # type: ignore[attr-defined]
     assert f"{owner.node.name} tells of it: acknowledge it there too" in acknowledged
-    owner.adapter.switchover(owner, standby)
+    owner.adapter.ctl(owner.node, "switchover", "--group", "web", "--to", standby.node.name)  # type: ignore[attr-defined]
     wait_until(lambda: "owner" in "".join(lines(standby, "notify")), "its programs are told", limit_s=30)
     server.start()
     wait_until(lambda: told(standby, " up") == [UP], "the new owner tells the end", limit_s=30)
@@ -144,14 +145,14 @@ def test_each_failure_is_told_once_whoever_owns_the_group(pair: tuple[Site, Dire
     assert lines(former, "notify")[-2:] == ["standby | release", "GROUP web BACKUP 0 | release"]
 
 
-def journal(director: Director) -> str:
+def journal(director: Machine) -> str:
     """Return what the director's journal has of the last minutes."""
     found: str = director.adapter.ctl(director.node, "events", "--since", "10m", "--json", check=False)  # type: ignore[attr-defined]
     return found
 
 
 def test_what_the_owner_died_over_is_told_by_its_successor(
-    pair: tuple[Site, Director, Director, WebServer],
+    pair: tuple[Site, Machine, Machine, WebServer],
 ) -> None:
     _, owner, standby, server = pair
     server.stop()
@@ -167,14 +168,14 @@ STOP_S = float(os.environ.get("HAWATCH_TEST_STOP_S", "4"))
 HURT = {"lease_late", "lease_lost", "release", "takeover", "quorum_lost", "director_dead", "worker_lost"}
 
 
-def console_of(director: Director) -> int:
+def console_of(director: Machine) -> int:
     """Return the process of a director's console."""
     status = json.loads(director.adapter.ctl(director.node, "status", "--json"))  # type: ignore[attr-defined]
     return next(int(worker["pid"]) for worker in status["workers"] if worker["name"] == "console")
 
 
 def test_a_stopped_console_makes_no_lease_and_no_verdict_late(
-    pair: tuple[Site, Director, Director, WebServer],
+    pair: tuple[Site, Machine, Machine, WebServer],
 ) -> None:
     """Of both directors, under a load of events; then each catches up."""
     _, owner, standby, server = pair
@@ -198,18 +199,18 @@ def test_a_stopped_console_makes_no_lease_and_no_verdict_late(
     assert [console_of(one) for one in (owner, standby)] == consoles
 
 
-def events(director: Director) -> list[tuple[str, int]]:
+def events(director: Machine) -> list[tuple[str, int]]:
     """Return name and number of each event that a director's core has told of."""
     path = director.node.scratch / "state/events.jsonl"
     return [(record.name, record.id) for part in read_after(path, 0, 1000) for record in part]
 
 
-def names(director: Director) -> set[str]:
+def names(director: Machine) -> set[str]:
     """Return the names of a director's events."""
     return {name for name, _ in events(director)}
 
 
-def journaled(director: Director) -> set[tuple[str, int]]:
+def journaled(director: Machine) -> set[tuple[str, int]]:
     """Return name and number of each event in a director's journal."""
     with contextlib.closing(sqlite3.connect(director.node.scratch / "state/console.db", timeout=10)) as database:
         return set(database.execute("SELECT name, id FROM event"))
