@@ -147,7 +147,10 @@ class Agent:
 
 def ended(pid: int) -> None:
     """Wait until a process that is no child of ours has ended."""
-    descriptor = os.pidfd_open(pid)
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return  # and its parent has taken note
     assert select.select([descriptor], [], [], PATIENCE_S)[0]
     os.close(descriptor)
 
