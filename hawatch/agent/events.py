@@ -23,7 +23,7 @@ import msgspec
 from hawatch.decoding import UNDECODABLE
 from hawatch.model import NS_PER_S, Event
 
-MEMORY_LIMIT = 10_000
+MEMORY_LIMIT = 4_000
 """Events kept in memory for `hawatch ctl events`."""
 QUEUE_LIMIT = 10_000
 """Events that wait for the writer at most."""
