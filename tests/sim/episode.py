@@ -164,6 +164,7 @@ class Episode:
         """
         limit_ns = RECOVERY_LEASES * self.lease_ns
         since_ns = self.world.now_ns
+        self.told = False
         for settings in self.world.settings:
             group, prefer = settings.name, settings.prefer
             if self.missed(lambda group=group, prefer=prefer: self.as_wanted(group, prefer), since_ns, limit_ns, group):
@@ -186,7 +187,6 @@ class Episode:
         What a director was told to wait for may turn up late: a refusal of the kernel that was under way, say.
         """
         world, deadline_ns = self.world, since_ns + limit_ns
-        self.told = False
         while not condition():
             grace_ns = self.grace_ns(group)
             if grace_ns > 0:
