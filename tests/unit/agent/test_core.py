@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,15 @@ class Agent:
                 raise ConnectionRefusedError(answer)
             found: dict[str, Any] = answer["data"]
             return found
+
+    def pid(self, name: str) -> int:
+        """Return the process id of a worker as soon as it runs: 0 would be our own process group."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not (pid := self.worker(name)["pid"]):
+            assert time.monotonic() < deadline, f"{name} does not run"
+            time.sleep(0.01)
+        assert isinstance(pid, int)
+        return pid
 
     def worker(self, name: str) -> dict[str, Any]:
         return next(worker for worker in self.status()["workers"] if worker["name"] == name)
@@ -207,7 +217,7 @@ def test_killing_the_core_ten_times_costs_nothing_but_its_own_events(agent: Agen
     changes, names = agent.kernel.changes(), agent.event_names()
     status = agent.status()["services"]
     for number in range(1, 11):
-        os.kill(agent.worker("core")["pid"], signal.SIGKILL)
+        os.kill(agent.pid("core"), signal.SIGKILL)
         agent.wait(lambda number=number: agent.worker("core")["restarts"] == number)
         agent.wait(lambda: "unknown" not in agent.states().values())
     assert agent.kernel.changes() == changes
@@ -236,7 +246,7 @@ def test_losing_the_prober_costs_nothing_but_its_own_events(agent: Agent, number
 
 def test_a_lost_prober_is_told_in_the_status(agent: Agent) -> None:
     for restarts in range(1, 5):
-        os.kill(agent.worker("prober")["pid"], signal.SIGKILL)
+        os.kill(agent.pid("prober"), signal.SIGKILL)
         agent.wait(lambda restarts=restarts: agent.worker("prober")["restarts"] == restarts)
         if agent.worker("prober")["state"] == "lost":
             break
@@ -382,7 +392,7 @@ def test_a_core_born_after_a_reload_has_the_new_configuration(agent: Agent) -> N
     agent.wait(lambda: agent.status()["services"][0]["name"] == "shop")
     agent.wait_up()
     agent.config.write_text("rubbish")
-    os.kill(agent.worker("core")["pid"], signal.SIGKILL)
+    os.kill(agent.pid("core"), signal.SIGKILL)
     agent.wait(lambda: agent.worker("core")["restarts"] == 1)
     assert agent.status()["services"][0]["name"] == "shop"
 

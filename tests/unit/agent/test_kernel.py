@@ -82,7 +82,7 @@ def test_restarts_and_kills_leave_the_table_alone(agent: KernelAgent) -> None:
     agent.start()
     agent.wait(lambda: set(agent.states().values()) == {"up"})
     for number in range(1, 4):
-        os.kill(agent.worker("core")["pid"], signal.SIGKILL)
+        os.kill(agent.pid("core"), signal.SIGKILL)
         agent.wait(lambda number=number: agent.worker("core")["restarts"] == number)
         agent.wait(lambda: set(agent.states().values()) == {"up"})
     pid = agent.worker("prober")["pid"]

@@ -150,7 +150,7 @@ def test_a_configuration_that_is_gone_or_a_directory_stays_without_effect(agent:
     assert "cannot be read: No such file" in agent.ctl("reload", status=1)
     agent.config.mkdir()
     assert "cannot be read: Is a directory" in agent.ctl("reload", status=1)
-    os.kill(agent.worker("core")["pid"], signal.SIGKILL)
+    os.kill(agent.pid("core"), signal.SIGKILL)
     agent.wait(lambda: agent.worker("core")["restarts"] == 1)
     agent.config.rmdir()
     works(agent)
@@ -271,8 +271,8 @@ def test_nobody_reads_its_output(tmp_path: Path, servers: list[Server]) -> None:
     try:
         agent.wait_up()
         for number in range(1, 4):
-            os.kill(agent.worker("core")["pid"], signal.SIGKILL)
-            os.kill(agent.worker("prober")["pid"], signal.SIGKILL)
+            os.kill(agent.pid("core"), signal.SIGKILL)
+            os.kill(agent.pid("prober"), signal.SIGKILL)
             agent.wait(lambda number=number: agent.worker("core")["restarts"] == number)
             agent.wait(lambda number=number: agent.worker("prober")["restarts"] == number)
         works(agent)
@@ -296,7 +296,7 @@ def test_without_standard_descriptors(tmp_path: Path, servers: list[Server]) -> 
     try:
         agent.wait_up()
         works(agent)
-        os.kill(agent.worker("prober")["pid"], signal.SIGKILL)
+        os.kill(agent.pid("prober"), signal.SIGKILL)
         agent.wait(lambda: agent.worker("prober")["restarts"] == 1)
         agent.stop()
     finally:
@@ -367,7 +367,7 @@ def test_signals_that_end_it_once_or_twice(agent: Agent, number: signal.Signals)
 
 def test_a_core_that_is_stopped_is_replaced(agent: Agent) -> None:
     changes, before = agent.kernel.changes(), agent.event_names()
-    os.kill(agent.worker("core")["pid"], signal.SIGSTOP)
+    os.kill(agent.pid("core"), signal.SIGSTOP)
     agent.wait(lambda: "worker_lost" in agent.event_names())
     agent.wait_up()
     assert agent.worker("core")["restarts"] == 1
