@@ -83,6 +83,8 @@ def test_a_row_with_the_default_lease(scenes: Scenes, row: Row) -> None:
 
 
 @pytest.mark.kernel
+@pytest.mark.guest
+@pytest.mark.timeout(700)
 @pytest.mark.parametrize("row", [row for row in ROWS if row.place == GUEST], ids=lambda row: row.name)
 def test_a_row_that_needs_a_kernel_of_its_own(scenes: Scenes, row: Row) -> None:
     check(scenes, row, "default", slack_ms=GUEST_SLACK_MS)

@@ -63,6 +63,11 @@ def has_ipvs() -> bool:
     return Path("/proc/net/ip_vs").exists()
 
 
+def in_guest() -> bool:
+    """Tell whether this runs in a guest of ours, where what is the whole machine's may be changed."""
+    return os.environ.get("HAWATCH_IN_UML") == "1"
+
+
 def write_environment(path: Path) -> None:
     """Write the exports that carry our environment into the guest."""
     keep = {name: value for name, value in os.environ.items() if name.isidentifier()}

@@ -17,6 +17,7 @@ from tests.lab.pair.machine import Machine
 from tests.lab.pair.scene import Scene
 from tests.lab.pair.shell import now_ns, run, signal_all, wait_until
 from tests.lab.pair.site import LAN, VIP, VIP6
+from tests.lab.uml import in_guest
 
 Event = Callable[[Scene], int | None]
 
@@ -226,6 +227,7 @@ def bad_network(scene: Scene) -> None:
 
 def clock_stepped(_scene: Scene) -> None:
     """Step the wall clock forwards by an hour, then backwards by two, then back. It is the whole machine's."""
+    assert in_guest(), "nobody else's clock is stepped"
     for seconds in (CLOCK_STEP_S, -2 * CLOCK_STEP_S, CLOCK_STEP_S):
         time.clock_settime(time.CLOCK_REALTIME, time.clock_gettime(time.CLOCK_REALTIME) + seconds)
         time.sleep(2)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.uml import in_guest
 from tests.unit.agent.test_core import PATIENCE_S, ROOT, Agent, Server, ended
 
 pytestmark = pytest.mark.slow
@@ -414,8 +415,9 @@ def test_somebody_who_changes_our_services_all_the_time_is_not_raced(agent: Agen
 
 
 @pytest.mark.kernel
+@pytest.mark.guest
 def test_a_step_of_the_wall_clock_changes_nothing(agent: Agent) -> None:
-    """In the guest only: nobody else's clock is stepped."""
+    assert in_guest(), "nobody else's clock is stepped"
     changes = agent.kernel.changes()
     for days in (1, -2, 1):
         time.clock_settime(time.CLOCK_REALTIME, time.time() + days * 86400)
