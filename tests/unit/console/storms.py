@@ -117,7 +117,7 @@ def stop(site: Site, seconds: float) -> Stopped:
     """Stop the console under load: verdicts come as before, nothing is late, and it catches up."""
     with noise(site):
         before = span(site, seconds)
-        pid = site.worker()["pid"]
+        pid = site.agent.pid("console")
         os.kill(pid, signal.SIGSTOP)
         began = time.monotonic()
         during = span(site, seconds)

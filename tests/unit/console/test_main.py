@@ -47,7 +47,7 @@ def test_questions_to_the_journal(make_site):
     assert json.loads(site.agent.ctl(*words))["server"] == site.servers[0].name
     assert site.agent.ctl("events", "--server", "10.9.9.9") == ""
     assert "server_down" in site.agent.ctl("events", "--severity", "warning")
-    os.kill(site.worker()["pid"], signal.SIGKILL)
+    os.kill(site.agent.pid("console"), signal.SIGKILL)
     assert "server_down" in site.agent.ctl("events", "--server", "127.0.0.2")
 
 
@@ -83,7 +83,7 @@ def test_metrics_of_a_running_agent(make_site):
     before = float(runs.search(text)[1])
     assert before >= float(latency.search(text)[1]) >= 1
     site.agent.wait(lambda: float(runs.search(fetch())[1]) > before)
-    os.kill(site.agent.worker("prober")["pid"], signal.SIGSTOP)
+    os.kill(site.agent.pid("prober"), signal.SIGSTOP)
     assert "hawatch_core_up 1.0" in fetch(), "a prober that hangs holds nobody up for long"
     assert httpx.get(f"http://127.0.0.1:{port}/readyz").text == "ok\n"
 
