@@ -29,10 +29,10 @@ EVERY_MS, KEEP_EVERY_MS, ASK_EVERY_MS = 20, 100, 50
 KEPT = 4
 """Connections kept open."""
 LEASE_S = 1.5
-SLACK_S = 0.15
+SLACK_S = 0.2
 """The guest's one processor is shared by directors, servers and clients; a request goes out every 20 ms."""
-FREEZE_S = 4.0
-SETTLE_S = 1.5
+FREEZE_S = 3.0
+SETTLE_S = 1.0
 SERVICES = """sync = {{ interface = "eth1", id = 51 }}
 
 [[service]]
