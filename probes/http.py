@@ -28,6 +28,7 @@ from hawatch.plugin import (
     down,
     up,
 )
+from hawatch.probes.fields import Regex
 from hawatch.probes.patterns import Pattern, Search, TooSlow
 from hawatch.text import quoted
 
@@ -52,7 +53,7 @@ class HttpOptions(Options):
     headers: dict[str, str] = Field(default_factory=dict, max_length=50, description="further request headers")
     status: tuple[int, ...] = Field(default=(), max_length=100, description="statuses that are well; default: 200-299")
     body: str = Field(default="", max_length=4096, description="what the body must contain")
-    body_regex: str = Field(default="", max_length=1024, description="regular expression found in the body")
+    body_regex: Regex = Field(default="", max_length=1024, description="regular expression found in the body")
     digest: str = Field(default="", pattern="^([0-9a-f]{64})?$", description="SHA-256 of the whole body, in hex")
     size_limit: int = Field(
         default=RESPONSE_LIMIT_DEFAULT, ge=0, le=64 << 20, description="a body of more bytes is a failure"
@@ -83,13 +84,6 @@ class HttpOptions(Options):
     def _statuses(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if any(not 100 <= one <= 599 for one in value):
             raise ValueError("statuses are numbers from 100 to 599")
-        return value
-
-    @field_validator("body_regex")
-    @classmethod
-    def _compiles(cls, value: str) -> str:
-        if value:
-            Pattern(value)
         return value
 
     @field_validator("headers")

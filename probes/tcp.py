@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from hawatch.plugin import Conversation, Options, Probe, Receive, Send, Target, TlsOptions, down, up
+from hawatch.probes.fields import HexBytes, Regex
 from hawatch.probes.patterns import Pattern, Search, TooSlow
 from hawatch.text import quoted
 
@@ -15,27 +16,12 @@ class TcpOptions(Options):
     """Options of the tcp probe."""
 
     send: str = Field(default="", max_length=4096, description=r'what to send; escapes as in TOML: "PING\r\n"')
-    send_hex: str = Field(default="", max_length=8192, description='what to send, as bytes in hex: "00 01 ff"')
+    send_hex: HexBytes = Field(default="", max_length=8192, description='what to send, as bytes in hex: "00 01 ff"')
     expect: str = Field(default="", max_length=4096, description="what the answer must contain")
-    expect_regex: str = Field(default="", max_length=1024, description="regular expression found in the answer")
+    expect_regex: Regex = Field(default="", max_length=1024, description="regular expression found in the answer")
     limit: int = Field(default=4096, ge=1, le=1 << 20, description="most bytes of the answer looked at")
     security: Literal["none", "tls"] = Field(default="none", description="tls: TLS at once")
     tls: TlsOptions = Field(default_factory=TlsOptions, description="options of TLS")
-
-    @field_validator("expect_regex")
-    @classmethod
-    def _compiles(cls, value: str) -> str:
-        if value:
-            Pattern(value)
-        return value
-
-    @field_validator("send_hex")
-    @classmethod
-    def _is_hex(cls, value: str) -> str:
-        try:
-            return bytes.fromhex(value).hex(" ")
-        except ValueError as error:
-            raise ValueError(f"not bytes in hex: {error}") from error
 
     @model_validator(mode="after")
     def _one_expectation(self) -> TcpOptions:

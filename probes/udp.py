@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import ClassVar
 
 import trio
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from hawatch.faults import Fault, connect_reason
 from hawatch.model import NS_PER_S
 from hawatch.net import is_from, numeric_address, open_datagrams, show_source
 from hawatch.plugin import Attempt, Options, Probe, Result, Target, down, up
+from hawatch.probes.fields import HexBytes, Regex
 from hawatch.probes.patterns import Pattern, Search, TooSlow
 from hawatch.text import quoted
 
@@ -23,28 +24,13 @@ class UdpOptions(Options):
     """Options of the udp probe."""
 
     send: str = Field(default="", max_length=1400, description=r'what to send; escapes as in TOML: "PING\r\n"')
-    send_hex: str = Field(default="", max_length=4200, description='what to send, as bytes in hex: "00 01 ff"')
+    send_hex: HexBytes = Field(default="", max_length=4200, description='what to send, as bytes in hex: "00 01 ff"')
     expect: str = Field(default="", max_length=1400, description="what the answer must contain")
-    expect_regex: str = Field(default="", max_length=1024, description="regular expression found in the answer")
+    expect_regex: Regex = Field(default="", max_length=1024, description="regular expression found in the answer")
     silence_is_up: bool = Field(
         default=False,
         description="up, too, when no answer comes for half the timeout, and no word that the port is closed",
     )
-
-    @field_validator("send_hex")
-    @classmethod
-    def _is_hex(cls, value: str) -> str:
-        try:
-            return bytes.fromhex(value).hex(" ")
-        except ValueError as error:
-            raise ValueError(f"not bytes in hex: {error}") from error
-
-    @field_validator("expect_regex")
-    @classmethod
-    def _compiles(cls, value: str) -> str:
-        if value:
-            Pattern(value)
-        return value
 
     @model_validator(mode="after")
     def _one_of_each(self) -> UdpOptions:
