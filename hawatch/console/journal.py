@@ -95,7 +95,7 @@ def _where(wanted: Filter) -> tuple[list[str], list[object]]:
 # --- downtime ------------------------------------------------------------------------------------------------------
 
 DOWN = frozenset({"server_down", "service_down"})
-UP = frozenset({"server_up", "service_up", "server_removed", "service_removed"})
+UP = frozenset({"server_up", "service_up", "server_removed", "service_removed", "server_standby", "service_standby"})
 
 
 class Downtime(msgspec.Struct, frozen=True):

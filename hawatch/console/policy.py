@@ -30,7 +30,7 @@ from hawatch.console.dependencies import explained_by
 from hawatch.console.history import Entry, Flow, History, Item, ItemKind, Key, Message, Owner, Told, Trouble
 from hawatch.console.rules import Policy, Rule, tells_failure
 from hawatch.console.sharing import is_shared, left_to, look_again, owner_of
-from hawatch.console.subjects import Match, Phase, noun_of, phase_of, subject_of
+from hawatch.console.subjects import ENDS_HERE, Match, Phase, noun_of, phase_of, subject_of
 
 FAILURES_KEPT = 100
 """Failures of one subject that are remembered, for `after_failures`."""
@@ -153,6 +153,8 @@ class _Draft:
             told = self._told(rule, subject)
             if told is not None:
                 self.changes["told", rule.name, subject] = None
+            if record.name in ENDS_HERE:
+                told = None
             if self._left_to(rule, record) and (told is None or not told.count):
                 continue
             if told is not None and (told.count or told.left_ns) and rule.tell_up:

@@ -27,7 +27,9 @@ WORDS = {
     "server_up": "up", "service_up": "up", "director_alive": "director alive", "link_up": "link up",
     "quorum_regained": "quorum regained", "worker_restarted": "process restarted",
     "witness_dead": "WITNESS DEAD", "witness_alive": "witness alive", "server_removed": "removed",
-    "service_removed": "removed",
+    "service_removed": "removed", "director_removed": "director removed", "witness_removed": "witness removed",
+    "link_removed": "link removed", "worker_removed": "process removed", "server_standby": "left to the owner",
+    "service_standby": "left to the owner",
 }  # fmt: skip
 
 
