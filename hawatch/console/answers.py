@@ -16,7 +16,6 @@ from hawatch.agent.settings import Settings, wall_ns
 from hawatch.console.delivery import Delivery
 from hawatch.console.history import Message
 from hawatch.console.journal import Filter, downtime, make_filter, select
-from hawatch.console.policy import acknowledge
 from hawatch.console.rules import Policy, Rule
 from hawatch.console.sharing import left_to, owner_of
 from hawatch.console.shelf import Shelf
@@ -89,10 +88,9 @@ class Answers:
         console = self._console
         service = "" if request.service == protocol.ALL else request.service
         match = Match(service=service, server=request.server)
-        changes, records = acknowledge(console.shelf.store.history, match, request.text)
+        records = await console.shelf.do(lambda store: store.acknowledge(match, request.text))
         if not records:
             raise RefusedError("nothing fails there: there is nothing to acknowledge")
-        await console.shelf.do(lambda store: store.change(changes))
         lines = sorted(f"{subject_of(record)}: {self._acknowledged(record)}" for record in records)
         for record in records[:20]:
             who = protocol.asker(request)
