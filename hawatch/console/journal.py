@@ -11,6 +11,7 @@ import msgspec
 
 from hawatch.agent.events import Record, iso_time
 from hawatch.console.rules import SEVERITIES
+from hawatch.console.spool import UNREADABLE
 from hawatch.console.store import event_id, event_ns
 from hawatch.console.subjects import same_server
 from hawatch.control import protocol
@@ -78,7 +79,15 @@ def select(database: sqlite3.Connection, wanted: Filter, count: int, before: Pos
         values += before
     where = f"WHERE {' AND '.join(clauses)}" if clauses else ""
     rows = database.execute(f"SELECT body FROM event {where} ORDER BY at_ns DESC, seq DESC LIMIT ?", (*values, count))
-    return [_decoder.decode(body) for (body,) in rows][::-1]
+    return [record for (body,) in rows if (record := _readable(body)) is not None][::-1]
+
+
+def _readable(body: bytes) -> Record | None:
+    """Return an event, None for one that the disk has damaged."""
+    try:
+        return _decoder.decode(body)
+    except UNREADABLE:
+        return None
 
 
 def _where(wanted: Filter) -> tuple[list[str], list[object]]:
@@ -176,7 +185,7 @@ def _note(line: _Line, down: bool, at_ns: int, body: bytes) -> None:  # noqa: FB
         line.spans.append((line.began_ns, at_ns))
         line.began_ns = None
     if down:
-        line.reason = _decoder.decode(body).reason
+        line.reason = record.reason if (record := _readable(body)) is not None else ""
 
 
 def _summarise(lines: Mapping[tuple[str, str, str], _Line], since_ns: int, until_ns: int) -> list[Downtime]:

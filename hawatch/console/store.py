@@ -30,7 +30,7 @@ from hawatch.console.history import Entry, Flow, History, Item, Key, Message, Ow
 from hawatch.console.policy import acknowledge, decide
 from hawatch.console.rules import Policy
 from hawatch.console.sharing import note_owners
-from hawatch.console.spool import Spool
+from hawatch.console.spool import UNREADABLE, Spool
 from hawatch.console.subjects import Match
 from hawatch.model import NS_PER_S
 
@@ -434,6 +434,6 @@ def _write_history(database: sqlite3.Connection, changes: Mapping[Key, Entry | N
 def _load_history(database: sqlite3.Connection, history: History) -> None:
     """Add the history of a database; entries that cannot be understood are left out."""
     for key_bytes, body in database.execute("SELECT key, body FROM history"):
-        with contextlib.suppress(msgspec.DecodeError, KeyError):
+        with contextlib.suppress(*UNREADABLE, KeyError):
             key = tuple(msgspec.json.decode(key_bytes, type=list[str]))
             history.entries[key] = msgspec.json.decode(body, type=_tags[key[0]])
