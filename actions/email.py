@@ -65,21 +65,27 @@ def message_id(word: str, sender: str) -> str:
 
 
 def make_mail(message: Outgoing, sender: str, recipient: str) -> EmailMessage:
-    """Return the mail of a message: the end of a failure refers to its beginning."""
+    """Return the mail of a message: the end of a failure refers to its beginning.
+
+    All refer to a mail that does not exist but that each director knows the name of, so that one's end comes below
+    another's beginning.
+    """
     mail = EmailMessage(policy=SMTP_POLICY)
     mail["From"] = Address("hawatch", addr_spec=sender)
     mail["To"] = recipient
     mail["Subject"] = cut(clean(message.subject), SUBJECT_MAX)
     mail["Date"] = formatdate(message.date_s, localtime=True)
     roots = [message_id(thread, sender) for thread in message.threads[:REFERENCES_MAX]]
+    references = [message_id(word, sender) for word in message.above[:REFERENCES_MAX]]
     if message.begins and len(roots) == 1:
         mail["Message-ID"] = roots[0]
     else:
         mail["Message-ID"] = message_id(message.key, sender)
-        if roots:
-            mail["References"] = " ".join(roots)
+        references += roots
         if len(roots) == 1:
             mail["In-Reply-To"] = roots[0]
+    if references:
+        mail["References"] = " ".join(references)
     mail["Auto-Submitted"] = "auto-generated"
     mail["X-Auto-Response-Suppress"] = "All"
     if message.severity == "critical":

@@ -47,6 +47,8 @@ class Outgoing:
     """Happenings beyond those that are spelled out."""
     threads: tuple[str, ...] = ()
     """What it belongs to: the same word for a failure and its end."""
+    above: tuple[str, ...] = ()
+    """What those threads belong to: the same word on every director that sees the failure."""
     begins: bool = True
     """It is the first of its thread."""
     cluster: str = ""

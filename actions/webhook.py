@@ -140,11 +140,13 @@ def _as_alertmanager(message: Outgoing) -> object:
 
 def _alert(message: Outgoing, each: Happening) -> dict[str, object]:
     name = each.failure or each.name
+    # Both directors see a server fail, and either may tell the end: it is the same alert.
+    shared = name in ("server_down", "service_down")
     labels = {
         "alertname": f"hawatch_{name}",
         "severity": SEVERITIES.get(name, each.severity),
         "cluster": message.cluster,
-        "node": each.node,
+        "node": "" if shared else each.node,
         "group": each.group,
         "service": each.service,
         "server": each.server,
@@ -156,7 +158,7 @@ def _alert(message: Outgoing, each: Happening) -> dict[str, object]:
     )
     return {
         "labels": {name: value for name, value in labels.items() if value},
-        "annotations": {"summary": each.reason, "event": each.name},
+        "annotations": {"summary": each.reason, "event": each.name, "node": each.node},
         "startsAt": _stamp(min(began_s, ends_s)),
         "endsAt": _stamp(ends_s),
     }

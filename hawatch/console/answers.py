@@ -14,11 +14,10 @@ import trio
 from hawatch.agent.events import Record
 from hawatch.agent.settings import Settings, wall_ns
 from hawatch.console.delivery import Delivery
-from hawatch.console.history import Message, Owner
+from hawatch.console.history import Message
 from hawatch.console.journal import Filter, downtime, make_filter, select
-from hawatch.console.policy import acknowledge
 from hawatch.console.rules import Policy, Rule
-from hawatch.console.sharing import group_of, left_to
+from hawatch.console.sharing import left_to, owner_of
 from hawatch.console.shelf import Shelf
 from hawatch.console.subjects import Match, subject_of
 from hawatch.console.targets import NOTIFY
@@ -89,10 +88,9 @@ class Answers:
         console = self._console
         service = "" if request.service == protocol.ALL else request.service
         match = Match(service=service, server=request.server)
-        changes, records = acknowledge(console.shelf.store.history, match, request.text)
+        records = await console.shelf.do(lambda store: store.acknowledge(match, request.text))
         if not records:
             raise RefusedError("nothing fails there: there is nothing to acknowledge")
-        await console.shelf.do(lambda store: store.change(changes))
         lines = sorted(f"{subject_of(record)}: {self._acknowledged(record)}" for record in records)
         for record in records[:20]:
             who = protocol.asker(request)
@@ -105,8 +103,8 @@ class Answers:
     def _acknowledged(self, record: Record) -> str:
         """Return what was done with a failure: the one who tells of it is the one to be told."""
         console = self._console
-        owner = console.shelf.store.history.entries.get(("owner", group_of(console.policy, record)))
-        other = left_to(console.policy, Rule(""), record, owner if isinstance(owner, Owner) else None)
+        owner = owner_of(console.policy, console.shelf.store.history.entries.get, record)
+        other = left_to(console.policy, Rule(""), record, owner)
         return f"acknowledged here; {other} tells of it: acknowledge it there too" if other else "acknowledged"
 
     async def _test(self, target: str) -> Reply:

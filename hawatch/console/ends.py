@@ -1,7 +1,8 @@
-"""Ends that no event told of: what is well in the status while the history has it as failing.
+"""Ends that no event told of: what is well in the status while the history has it as failing, or is looked at no more.
 
-A failure can end while nobody looks: the agent was stopped meanwhile, or the server was taken out of the
-configuration. Without its end a failure would be repeated for ever, and be down for ever in the report.
+A failure can end while nobody looks: the agent was stopped meanwhile, or the server was disabled or taken out of the
+configuration, or the other director of two, or this director is standby and has no eye on the service now. Without its
+end a failure would be repeated for ever, explain others for ever, and be down for ever in the report.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ ENDS_MAX = 100
 """Ends that are told at once; the others follow."""
 WELL = "it is well: that was not seen when it happened"
 REMOVED = "the configuration has it no more"
+DISABLED = "it is disabled: nobody asks whether it works"
+STANDBY = "this director is standby: the owner of the group tells how it is"
 
 
 class Server(msgspec.Struct):
@@ -96,23 +99,25 @@ def quiet_troubles(history: History, now_ns: int) -> dict[str, Trouble]:
 
 def find_ends(troubles: Mapping[str, Trouble], status: Status, *, journal_well: bool) -> dict[str, Event]:
     """Return an event for each failure, by its subject, that is over by the status."""
-    well = {**_well(status), ("journal",): journal_well}
-    services = {
-        service.name: {str(DestinationKey(one.address, one.port)) for one in service.servers}
-        for service in status.services
-    }
+    states = {**dict(_states(status)), ("journal",): "up" if journal_well else "down"}
+    members_known = bool(status.directors or status.witnesses) or status.quorum.held
     found: dict[str, Event] = {}
     for subject, trouble in troubles.items():
         record = trouble.record
         noun = noun_of(record)
-        gone = noun in ("server", "service") and (
-            record.service not in services or (noun == "server" and record.server not in services[record.service])
-        )
-        which = [str(record.numbers[key]) for key in WHICH if key in record.numbers]
-        if not gone and not well.get((noun, *(word for word in (record.service, record.server) if word), *which)):
-            continue
         numbers = {key: record.numbers[key] for key in WHICH if key in record.numbers}
-        name, reason = (f"{noun}_removed", REMOVED) if gone else (END_OF[noun], WELL)
+        which = (noun, *(word for word in (record.service, record.server) if word), *map(str, numbers.values()))
+        match states.get(which):
+            case None if members_known or noun not in ("director", "witness", "link"):
+                name, reason = f"{noun}_removed", REMOVED
+            case "disabled":
+                name, reason = f"{noun}_removed", DISABLED
+            case "standby":
+                name, reason = f"{noun}_standby", STANDBY
+            case state if state in WELL_STATES:
+                name, reason = END_OF[noun], WELL
+            case _:
+                continue
         found[subject] = Event(name, reason, Severity.INFO, record.group, record.service, record.server, numbers)
         if len(found) == ENDS_MAX:
             break
@@ -126,24 +131,21 @@ END_OF = {
 """The event that tells the end of a failure of each kind."""
 
 
-def _well(status: Status) -> dict[tuple[str, ...], bool]:
-    """Return what is well, by what identifies it."""
-    return dict(_all(status))
+WELL_STATES = frozenset({"up", "draining", "alive", "running"})
 
 
-def _all(status: Status) -> Iterator[tuple[tuple[str, ...], bool]]:
+def _states(status: Status) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield the state of everything in the status, by what identifies it."""
     for service in status.services:
-        yield ("service", service.name), service.state == "up"
+        yield ("service", service.name), service.state
         for server in service.servers:
-            yield (
-                ("server", service.name, str(DestinationKey(server.address, server.port))),
-                server.state in ("up", "draining"),
-            )
+            state = "standby" if service.state == "standby" else server.state
+            yield ("server", service.name, str(DestinationKey(server.address, server.port))), state
     for kind, peers in (("director", status.directors), ("witness", status.witnesses)):
         for peer in peers:
-            yield (kind, peer.name), peer.state == "alive"
+            yield (kind, peer.name), peer.state
             for link in peer.links:
-                yield ("link", peer.name, link.address), link.state == "up"
-    yield ("quorum",), status.quorum.held
+                yield ("link", peer.name, link.address), link.state
+    yield ("quorum",), "up" if status.quorum.held else "down"
     for worker in status.workers:
-        yield ("worker", worker.name), worker.state == "running"
+        yield ("worker", worker.name), worker.state

@@ -29,12 +29,11 @@ class Told(msgspec.Struct, frozen=True):
     due_ns: int = 0
     """When to look again; 0: only when something happens."""
     count: int = 0
+    """How often it was told here."""
     explained: str = ""
     """Subject whose failure explains this one."""
     left_ns: int = 0
-    """When telling it was last left to the director that owns the group; 0: it was told here."""
-    doubt: bool = False
-    """That director is the owner no more, and may have died before it told."""
+    """When telling it was last left to the director that owns the group; 0: never, or it was told here."""
 
 
 class Owner(msgspec.Struct, frozen=True):

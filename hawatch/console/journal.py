@@ -5,11 +5,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 
 from hawatch.agent.events import Record, iso_time
 from hawatch.console.rules import SEVERITIES
+from hawatch.console.spool import UNREADABLE
+from hawatch.console.store import event_id, event_ns
 from hawatch.console.subjects import same_server
 from hawatch.control import protocol
 from hawatch.model import NS_PER_S, Severity
@@ -55,12 +58,36 @@ def make_filter(request: protocol.Events) -> Filter:
     )  # fmt: skip
 
 
-def select(database: sqlite3.Connection, wanted: Filter, count: int) -> list[Record]:
-    """Return the newest `count` events that are wanted, newest last."""
+class Position(NamedTuple):
+    """Where an event stands among all: they are in the order of time, and at one time in that of their arrival."""
+
+    at_ns: int
+    id: int
+    node: str
+
+
+def position_of(record: Record) -> Position:
+    """Return where an event stands."""
+    return Position(event_ns(record), event_id(record), record.node)
+
+
+def select(database: sqlite3.Connection, wanted: Filter, count: int, before: Position | None = None) -> list[Record]:
+    """Return the newest `count` events that are wanted, newest last; those `before` an event, where it is given."""
     clauses, values = _where(wanted)
+    if before is not None:
+        clauses.append("(at_ns, seq) < (?, (SELECT seq FROM event WHERE id = ? AND node = ?))")
+        values += before
     where = f"WHERE {' AND '.join(clauses)}" if clauses else ""
     rows = database.execute(f"SELECT body FROM event {where} ORDER BY at_ns DESC, seq DESC LIMIT ?", (*values, count))
-    return [_decoder.decode(body) for (body,) in rows][::-1]
+    return [record for (body,) in rows if (record := _readable(body)) is not None][::-1]
+
+
+def _readable(body: bytes) -> Record | None:
+    """Return an event, None for one that the disk has damaged."""
+    try:
+        return _decoder.decode(body)
+    except UNREADABLE:
+        return None
 
 
 def _where(wanted: Filter) -> tuple[list[str], list[object]]:
@@ -95,7 +122,7 @@ def _where(wanted: Filter) -> tuple[list[str], list[object]]:
 # --- downtime ------------------------------------------------------------------------------------------------------
 
 DOWN = frozenset({"server_down", "service_down"})
-UP = frozenset({"server_up", "service_up", "server_removed", "service_removed"})
+UP = frozenset({"server_up", "service_up", "server_removed", "service_removed", "server_standby", "service_standby"})
 
 
 class Downtime(msgspec.Struct, frozen=True):
@@ -158,7 +185,7 @@ def _note(line: _Line, down: bool, at_ns: int, body: bytes) -> None:  # noqa: FB
         line.spans.append((line.began_ns, at_ns))
         line.began_ns = None
     if down:
-        line.reason = _decoder.decode(body).reason
+        line.reason = record.reason if (record := _readable(body)) is not None else ""
 
 
 def _summarise(lines: Mapping[tuple[str, str, str], _Line], since_ns: int, until_ns: int) -> list[Downtime]:

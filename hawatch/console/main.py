@@ -323,7 +323,6 @@ def console_main(settings: Settings, leash: socket.socket) -> None:
             nursery.start_soon(console.care)
             nursery.start_soon(console.delivery.run)
             nursery.start_soon(serve_questions, console)
-            nursery.start_soon(console.feed.run)
             nursery.start_soon(console.page.run)
             await console.obey(leash, nursery)
             nursery.cancel_scope.cancel()

@@ -29,8 +29,8 @@ from hawatch.agent.events import Record
 from hawatch.console.dependencies import explained_by
 from hawatch.console.history import Entry, Flow, History, Item, ItemKind, Key, Message, Owner, Told, Trouble
 from hawatch.console.rules import Policy, Rule, tells_failure
-from hawatch.console.sharing import group_of, is_shared, left_to
-from hawatch.console.subjects import Match, Phase, phase_of, subject_of
+from hawatch.console.sharing import is_shared, left_to, look_again, owner_of
+from hawatch.console.subjects import ENDS_HERE, Match, Phase, noun_of, phase_of, subject_of
 
 FAILURES_KEPT = 100
 """Failures of one subject that are remembered, for `after_failures`."""
@@ -121,6 +121,9 @@ class _Draft:
             for rule in self._policy.rules:
                 if rule.wants(record):
                     self._emit(rule, Item(ItemKind.NOTICE, subject, record, record.id))
+        if noun_of(record) == "director" and not self._policy.first_group:
+            # It may have been the one that told of what has no group.
+            self.changes |= look_again(self._policy, {**self._entries, **self.changes}, "", self._now_ns)
 
     def _fails(self, subject: str, record: Record) -> None:
         before = self._trouble(subject)
@@ -134,7 +137,7 @@ class _Draft:
             told = self._told(rule, subject)
             if told is None and not rule.wants(record):
                 continue
-            if told is None or not told.count:
+            if told is None or not (told.count or told.left_ns):
                 due_ns = trouble.since_ns + max(rule.after_ns, self._settle_ns(record))
                 self.changes["told", rule.name, subject] = Told(max(due_ns, self._now_ns))
                 if due_ns <= self._now_ns:
@@ -150,9 +153,11 @@ class _Draft:
             told = self._told(rule, subject)
             if told is not None:
                 self.changes["told", rule.name, subject] = None
-            if self._left_to(rule, record):
+            if record.name in ENDS_HERE:
+                told = None
+            if self._left_to(rule, record) and (told is None or not told.count):
                 continue
-            if told is not None and told.count and rule.tell_up:
+            if told is not None and (told.count or told.left_ns) and rule.tell_up:
                 self._emit(rule, Item(ItemKind.UP, subject, record, since_ns, told.count))
             elif record.name in rule.events and not tells_failure(rule, record) and rule.wants(record):
                 self._emit(rule, Item(ItemKind.NOTICE, subject, record, since_ns))
@@ -164,27 +169,18 @@ class _Draft:
             return
         for key, told in [*self._entries.items(), *self.changes.items()]:
             if isinstance(told, Told) and told.explained == parent and self._get(key) is told:
-                self.changes[key] = Told(self._now_ns + self._policy.settle_ns, told.count)
+                soon_ns = self._now_ns + self._policy.settle_ns
+                self.changes[key] = msgspec.structs.replace(told, due_ns=soon_ns, explained="")
 
     def _settle_ns(self, record: Record) -> int:
         depends = any(each.child(record) for each in self._policy.dependencies)
-        nobodys = is_shared(self._policy, record) and not self._owner(record).node
+        nobodys = is_shared(self._policy, record) and not owner_of(self._policy, self._get, record)
         return self._policy.settle_ns if depends or nobodys else 0
 
     # --- other directors --------------------------------------------------------------------------------------
 
-    def _owner(self, record: Record) -> Owner:
-        entry = self._get(("owner", group_of(self._policy, record)))
-        return entry if isinstance(entry, Owner) else Owner("")
-
     def _left_to(self, rule: Rule, record: Record) -> str:
-        return left_to(self._policy, rule, record, self._owner(record))
-
-    def _director_is_dead(self) -> bool:
-        return any(
-            key[0] == "trouble" and key[1].startswith("director ") and isinstance(entry, Trouble) and not entry.over_ns
-            for key, entry in {**self._entries, **self.changes}.items()
-        )
+        return left_to(self._policy, rule, record, owner_of(self._policy, self._get, record))
 
     # --- time ------------------------------------------------------------------------------------------------
 
@@ -223,20 +219,16 @@ class _Draft:
             explained_by(subject, trouble, {**self._entries, **self.changes}, dependencies) if dependencies else ""
         )
         if trouble.acknowledged or (rule.at_most and told.count >= rule.at_most):
-            self.changes[key] = Told(0, told.count)
+            self.changes[key] = msgspec.structs.replace(told, due_ns=0, explained="")
         elif explained:
-            self.changes[key] = Told(0, told.count, explained)
+            self.changes[key] = msgspec.structs.replace(told, due_ns=0, explained=explained)
         elif not told.count and recent < rule.after_failures and lasts_ns < rule.within_ns:
-            self.changes[key] = Told(trouble.since_ns + rule.within_ns)
+            self.changes[key] = Told(trouble.since_ns + rule.within_ns, left_ns=told.left_ns)
         elif rule.period is not None and not rule.period.holds(self._now_ns):
             due_ns = rule.period.next_ns(self._now_ns) if rule.hold else again_ns
-            self.changes[key] = Told(due_ns, told.count)
+            self.changes[key] = Told(due_ns, told.count, left_ns=told.left_ns)
         elif self._left_to(rule, trouble.record):
-            self.changes[key] = Told(again_ns, told.count + (not told.doubt), left_ns=self._now_ns)
-        elif told.doubt:
-            self.changes[key] = Told(again_ns, told.count)
-            if self._director_is_dead():
-                self._emit(rule, Item(ItemKind.DOWN, subject, trouble.record, trouble.since_ns))
+            self.changes[key] = Told(again_ns, told.count, left_ns=0 if told.count else self._now_ns)
         else:
             self.changes[key] = Told(again_ns, told.count + 1)
             kind = ItemKind.AGAIN if told.count else ItemKind.DOWN

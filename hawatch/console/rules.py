@@ -75,6 +75,8 @@ class Policy:
     """This director, where it shares groups with others."""
     first_group: str = ""
     """Its owner tells of services that have no group."""
+    directors: tuple[str, ...] = ()
+    """In the configuration's order: where there is no group at all, the first of them that is alive tells."""
 
 
 def tells_failure(rule: Rule, record: Record) -> bool:

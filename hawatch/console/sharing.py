@@ -4,29 +4,29 @@ Theory of operation
 -------------------
 Every director probes every server, so that each of them sees each failure; an administrator wants to hear of it once.
 Failures of servers and services are told by the director that owns the service's group (services without a group: the
-first group of the configuration). The others remember them as told, so that whoever owns the group later can tell the
-end. Everything else is a director's own matter, and it tells it itself: its links, its processes, that the other one
-is dead, that it took over.
+first group of the configuration; where there is no group at all: the first director that is alive). The others
+remember that they left them to it. Everything else is a director's own matter, and it tells it itself: its links, its
+processes, that the other one is dead, that it took over.
 
-A message may be lost: with an owner that dies before it is sent. So who finds itself the owner, while the other
-director is dead, tells again what was left to that one in its last minutes. Where no owner is known everybody
-tells, a little later: twice is better than not at all.
+Two rules keep anything from being left to each other. Who told that something fails tells its end, too, whoever owns
+the group by then. And who finds itself the owner tells what it had left to another and what still fails: the other one
+may have died with the message, or may not have seen the failure at all. Where no owner is known everybody tells, a
+little later: twice is better than not at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+
+import msgspec
 
 from hawatch.agent.events import Record
-from hawatch.console.history import History, Key, Owner, Told, Trouble
+from hawatch.console.history import Entry, History, Key, Owner, Told, Trouble
 from hawatch.console.rules import Policy, Rule
 from hawatch.console.subjects import noun_of
-from hawatch.model import NS_PER_S
 
 SHARED = frozenset({"server", "service"})
 """What every director sees."""
-DOUBT_NS = 120 * NS_PER_S
-"""What was left to another director for less time than this may not have left it."""
 
 
 def is_shared(policy: Policy, record: Record) -> bool:
@@ -35,15 +35,27 @@ def is_shared(policy: Policy, record: Record) -> bool:
 
 
 def group_of(policy: Policy, record: Record) -> str:
-    """Return the group whose owner tells of a failure that all see."""
+    """Return the group whose owner tells of a failure that all see, "" where there is no group at all."""
     return record.group or policy.first_group
 
 
-def left_to(policy: Policy, rule: Rule, record: Record, owner: Owner | None) -> str:
+def owner_of(policy: Policy, get: Callable[[Key], Entry | None], record: Record) -> str:
+    """Return the director that tells of a failure that all see, "" when nobody is known to; `get` finds an entry."""
+    group = group_of(policy, record)
+    if group:
+        owner = get(("owner", group))
+        return owner.node if isinstance(owner, Owner) else ""
+    return next((name for name in policy.directors if not _is_dead(policy, get, name)), "")
+
+
+def _is_dead(policy: Policy, get: Callable[[Key], Entry | None], director: str) -> bool:
+    trouble = get(("trouble", f"director {director} {policy.node}"))
+    return isinstance(trouble, Trouble) and not trouble.over_ns
+
+
+def left_to(policy: Policy, rule: Rule, record: Record, owner: str) -> str:
     """Return the director that tells of an event instead of this one, "" if this one does."""
-    if rule.everywhere or owner is None or not is_shared(policy, record):
-        return ""
-    return "" if owner.node == policy.node else owner.node
+    return "" if rule.everywhere or not is_shared(policy, record) or owner == policy.node else owner
 
 
 def note_owners(
@@ -55,22 +67,22 @@ def note_owners(
         if isinstance(entry, Owner) and key[1] not in owners:
             changes[key] = None
     for group, node in owners.items():
-        before = history.entries.get(("owner", group))
-        assert before is None or isinstance(before, Owner), before
-        if before is None or before.node != node:
-            changes["owner", group] = Owner(node)
-        if before is not None and before.node not in ("", policy.node) and node != before.node:
-            changes |= _doubts(policy, history, group, now_ns)
+        if history.entries.get(("owner", group)) == Owner(node):
+            continue
+        changes["owner", group] = Owner(node)
+        if node in ("", policy.node):
+            changes |= look_again(policy, history.entries, group, now_ns)
     return changes
 
 
-def _doubts(policy: Policy, history: History, group: str, now_ns: int) -> dict[Key, Told]:
-    """Have a look soon at what was left to the owner that this group has no more."""
+def look_again(policy: Policy, entries: Mapping[Key, Entry | None], group: str, now_ns: int) -> dict[Key, Told]:
+    """Have a look soon at what was left to another director, which owns this group no more."""
+    soon_ns = now_ns + policy.settle_ns
     found: dict[Key, Told] = {}
-    for key, told in history.entries.items():
-        if not isinstance(told, Told) or not told.left_ns or now_ns - told.left_ns > DOUBT_NS:
+    for key, told in entries.items():
+        if not isinstance(told, Told) or not told.left_ns:
             continue
-        trouble = history.entries.get(("trouble", key[2]))
+        trouble = entries.get(("trouble", key[2]))
         if isinstance(trouble, Trouble) and not trouble.over_ns and group_of(policy, trouble.record) == group:
-            found[key] = Told(now_ns + policy.settle_ns, told.count, left_ns=told.left_ns, doubt=True)
+            found[key] = msgspec.structs.replace(told, due_ns=min(told.due_ns or soon_ns, soon_ns))
     return found

@@ -24,6 +24,8 @@ BACKOFF_NS = (5 * NS_PER_S, 15 * NS_PER_S, 30 * NS_PER_S, 60 * NS_PER_S, 120 * N
 """Waits after the first, second ... failed attempt; the last one for all that follow."""
 GIVE_UP_NS = 2 * 86400 * NS_PER_S
 """A letter that could not be sent for so long is given up."""
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError)
+"""What decoding raises for bytes that a damaged disk made of a message or an event."""
 _encode = msgspec.json.Encoder().encode
 _decoder = msgspec.json.Decoder(Message)
 
@@ -101,7 +103,7 @@ class Spool:
         return [(recipient, due_ns) for recipient, due_ns, _ in rows]
 
     def begin(self, target: str, recipient: str, now_ns: int) -> Letter | None:
-        """Begin an attempt with a recipient's oldest letter if it is due, and return it."""
+        """Begin an attempt with a recipient's oldest letter if it is due, and return it; a damaged one is given up."""
         row = self.database.execute(
             "SELECT seq, body, created_ns, due_ns, attempts, twice FROM letter"
             " WHERE target = ? AND recipient = ? AND state IN ('waiting', 'sending') ORDER BY seq LIMIT 1",
@@ -110,8 +112,16 @@ class Spool:
         if row is None or row[3] > now_ns:
             return None
         seq, body, created_ns, _, attempts, twice = row
+        try:
+            message = _decoder.decode(body)
+        except UNREADABLE as error:
+            self.database.execute(
+                "UPDATE letter SET state = 'failed', done_ns = ?, error = ? WHERE seq = ?",
+                (now_ns, f"it cannot be read, the file is damaged: {error}", seq),
+            )
+            return None
         self.database.execute("UPDATE letter SET state = 'sending' WHERE seq = ?", (seq,))
-        return Letter(seq, target, recipient, _decoder.decode(body), created_ns, attempts, bool(twice))
+        return Letter(seq, target, recipient, message, created_ns, attempts, bool(twice))
 
     def sent(self, letter: Letter, now_ns: int) -> None:
         """The recipient's server has it."""

@@ -27,10 +27,11 @@ import msgspec
 
 from hawatch.agent.events import Record
 from hawatch.console.history import Entry, Flow, History, Item, Key, Message, Owner, Told, Trouble
-from hawatch.console.policy import decide
+from hawatch.console.policy import acknowledge, decide
 from hawatch.console.rules import Policy
 from hawatch.console.sharing import note_owners
-from hawatch.console.spool import Spool
+from hawatch.console.spool import UNREADABLE, Spool
+from hawatch.console.subjects import Match
 from hawatch.model import NS_PER_S
 
 SCHEMA = """
@@ -88,6 +89,7 @@ class Store:
         self.notes: list[str] = []
         """What happened to the file and is to be told once, as an event."""
         self.history = History()
+        """Never changed in place, as others read it while a thread is at work here: another takes its place."""
         self._keep_ns = keep_ns
         self._wall_clock = wall_clock
         self._fresh_ns = 0
@@ -101,7 +103,13 @@ class Store:
             with self._db:
                 _salvage(self._salvage_from).put_into(self._db)
         self.spool = Spool(self._db)
-        self.history = _load_history(self._db)
+        loaded = History()
+        try:
+            _load_history(self._db, loaded)
+        except sqlite3.Error as error:
+            self.history = loaded
+            self._fail(error)
+        self.history = loaded
         self._safely(lambda: self.spool.mark_interrupted())
 
     # --- opening ---------------------------------------------------------------------------------------------
@@ -183,8 +191,27 @@ class Store:
             self._db = self._open_any()
         else:
             self._db = self._open_memory(error)
-        saved.put_into(self._db)
+        try:
+            with self._db:
+                saved.put_into(self._db)
+        except sqlite3.Error as another:
+            if self.in_memory:
+                raise
+            self._db.close()
+            self._db = self._open_memory(another)
+            saved.put_into(self._db)
         self.spool.database = self._db
+
+    def _read(self, work: Callable[[], T]) -> T:
+        """Read something; where the file fails, read what takes its place."""
+        for _ in range(3):
+            try:
+                return work()
+            except sqlite3.Error as error:
+                if not (_is_corrupt(error) or _code(error) == sqlite3.SQLITE_IOERR):
+                    raise  # the question is wrong, not the file
+                self._fail(error)
+        return work()
 
     def try_file(self) -> bool:
         """Go back to the file if everything is in memory and it can be written again; tell whether all is well."""
@@ -245,18 +272,27 @@ class Store:
         now_ns = self._wall_clock()
         decision = decide(policy, self.history, None, now_ns)
         self._safely(lambda: self._write(decision.changes, decision.messages, targets, now_ns))
-        self.history.apply(decision.changes)
+        self._apply(decision.changes)
 
     def note_owners(self, policy: Policy, owners: Mapping[str, str]) -> None:
         """Write down who owns the groups."""
-        changes = note_owners(policy, self.history, owners, self._wall_clock())
-        if changes:
-            self.change(changes)
+        self._change(note_owners(policy, self.history, owners, self._wall_clock()))
 
-    def change(self, changes: Mapping[Key, Entry | None]) -> None:
-        """Write down changes of the history that no event made."""
-        self._safely(lambda: self._write(changes, (), {}, self._wall_clock()))
-        self.history.apply(changes)
+    def acknowledge(self, match: Match, text: str) -> list[Record]:
+        """Write down that an administrator sees to the failures that match, and return them."""
+        changes, records = acknowledge(self.history, match, text)
+        self._change(changes)
+        return records
+
+    def _change(self, changes: Mapping[Key, Entry | None]) -> None:
+        if changes:
+            self._safely(lambda: self._write(changes, (), {}, self._wall_clock()))
+            self._apply(changes)
+
+    def _apply(self, changes: Mapping[Key, Entry | None]) -> None:
+        history = History(dict(self.history.entries))
+        history.apply(changes)
+        self.history = history
 
     def put(self, message: Message, targets: Mapping[str, tuple[str, ...]]) -> None:
         """Put a message into the spool that no event asked for: a test."""
@@ -268,7 +304,7 @@ class Store:
 
     def query(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Read something."""
-        return function(self._db)
+        return self._read(lambda: function(self._db))
 
     def purge(self) -> int:
         """Delete some of what is older than it is to be kept; return how many events went."""
@@ -291,7 +327,8 @@ class Store:
 
     def last_id(self) -> int:
         """Return the number of the event that was taken in last, 0 for none."""
-        row = self._db.execute("SELECT id FROM event ORDER BY seq DESC LIMIT 1").fetchone()
+        newest = "SELECT id FROM event ORDER BY seq DESC LIMIT 1"
+        row = self._read(lambda: self._db.execute(newest).fetchone())
         return int(row[0]) if row else 0
 
     def close(self) -> None:
@@ -332,7 +369,7 @@ _EVENT = "node, id, at_ns, name, severity, grp, service, server, body"
 class _Saved:
     """What must not be lost when one database takes the place of another: history, letters, and the last events.
 
-    The events are there so that one which comes twice is known.
+    The events are there so that one which comes twice is known. Of a damaged table it has what comes before the damage.
     """
 
     LETTER = "target, recipient, key, body, created_ns, due_ns, attempts, state, twice, error, done_ns"
@@ -343,13 +380,14 @@ class _Saved:
         self._events: list[tuple[object, ...]] = []
         with contextlib.suppress(sqlite3.Error):
             database.rollback()
-            self._letters = database.execute(f"SELECT {self.LETTER} FROM letter ORDER BY seq").fetchall()
+            self._letters.extend(database.execute(f"SELECT {self.LETTER} FROM letter ORDER BY seq"))
         with contextlib.suppress(sqlite3.Error):
             if history is None:
-                self._history = _load_history(database)
+                _load_history(database, self._history)
         with contextlib.suppress(sqlite3.Error):
             newest = f"SELECT {_EVENT} FROM event ORDER BY seq DESC LIMIT ?"
-            self._events = database.execute(newest, (MEMORY_EVENTS_MAX,)).fetchall()[::-1]
+            self._events.extend(database.execute(newest, (MEMORY_EVENTS_MAX,)))
+        self._events.reverse()
 
     def put_into(self, database: sqlite3.Connection, *, all_letters: bool = False) -> None:
         """Write it into another database."""
@@ -377,8 +415,12 @@ def _connect(name: str) -> sqlite3.Connection:
     return sqlite3.connect(name, timeout=BUSY_S, check_same_thread=False)
 
 
+def _code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
 def _is_corrupt(error: sqlite3.Error) -> bool:
-    return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in CORRUPT
+    return _code(error) in CORRUPT
 
 
 def _write_history(database: sqlite3.Connection, changes: Mapping[Key, Entry | None]) -> None:
@@ -389,11 +431,9 @@ def _write_history(database: sqlite3.Connection, changes: Mapping[Key, Entry | N
             database.execute("INSERT OR REPLACE INTO history VALUES (?, ?)", (_encode(key), _encode(entry)))
 
 
-def _load_history(database: sqlite3.Connection) -> History:
-    """Return the history of a database; entries that cannot be understood are left out."""
-    history = History()
+def _load_history(database: sqlite3.Connection, history: History) -> None:
+    """Add the history of a database; entries that cannot be understood are left out."""
     for key_bytes, body in database.execute("SELECT key, body FROM history"):
-        with contextlib.suppress(msgspec.DecodeError, KeyError):
+        with contextlib.suppress(*UNREADABLE, KeyError):
             key = tuple(msgspec.json.decode(key_bytes, type=list[str]))
             history.entries[key] = msgspec.json.decode(body, type=_tags[key[0]])
-    return history

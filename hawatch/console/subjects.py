@@ -36,8 +36,16 @@ PAIRS = {
     "journal_mended": ("journal", Phase.UP),
     "server_removed": ("server", Phase.UP),
     "service_removed": ("service", Phase.UP),
+    "director_removed": ("director", Phase.UP),
+    "witness_removed": ("witness", Phase.UP),
+    "link_removed": ("link", Phase.UP),
+    "worker_removed": ("worker", Phase.UP),
+    "server_standby": ("server", Phase.UP),
+    "service_standby": ("service", Phase.UP),
 }
 """Events that come in pairs: the second ends what the first began."""
+ENDS_HERE = frozenset({"server_standby", "service_standby"})
+"""Ends of what this director knows: the failure itself may last, and whoever owns the group tells of it."""
 WHICH = ("peer", "address", "worker")
 """Numbers of an event that tell which one of its kind it is about."""
 

@@ -51,6 +51,7 @@ def make_policy(config: Config, targets: dict[str, Target], node: str) -> Policy
         dependencies,
         node=node if config.leased else "",
         first_group=config.group[0].name if config.group else "",
+        directors=tuple(each.name for each in config.director),
     )
 
 

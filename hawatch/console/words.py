@@ -8,8 +8,9 @@ from string import Template
 from hawatch.actions.outgoing import Happening, Outgoing
 from hawatch.console.history import Item, ItemKind, Message
 from hawatch.console.rules import SEVERITIES
+from hawatch.console.sharing import SHARED
 from hawatch.console.store import event_ns
-from hawatch.console.subjects import failure_of
+from hawatch.console.subjects import failure_of, noun_of
 from hawatch.console.templates import DIGEST, SINGLE, Templates, fill
 from hawatch.model import NS_PER_S, Severity
 
@@ -27,7 +28,9 @@ WORDS = {
     "server_up": "up", "service_up": "up", "director_alive": "director alive", "link_up": "link up",
     "quorum_regained": "quorum regained", "worker_restarted": "process restarted",
     "witness_dead": "WITNESS DEAD", "witness_alive": "witness alive", "server_removed": "removed",
-    "service_removed": "removed",
+    "service_removed": "removed", "director_removed": "director removed", "witness_removed": "witness removed",
+    "link_removed": "link removed", "worker_removed": "process removed", "server_standby": "left to the owner",
+    "service_standby": "left to the owner",
 }  # fmt: skip
 
 
@@ -65,6 +68,9 @@ def render(
         happenings=happenings,
         more=message.more,
         threads=tuple(dict.fromkeys(thread_of(message.rule, item) for item in message.items)),
+        above=tuple(
+            dict.fromkeys(day_of(message.rule, item) for item in message.items if noun_of(item.record) in SHARED)
+        ),
         begins=not message.digest and not message.test and message.items[0].kind in (ItemKind.DOWN, ItemKind.NOTICE),
         cluster=cluster,
         node=node,
@@ -76,6 +82,11 @@ def render(
 def thread_of(rule: str, item: Item) -> str:
     """Return the word that a failure, its repetitions and its end have in common."""
     return f"{rule} {item.subject} {item.since_ns or item.record.id}"
+
+
+def day_of(rule: str, item: Item) -> str:
+    """Return the word that the failures of one server or service of one day have in common, whoever tells of them."""
+    return f"{rule} {item.subject} day {(item.since_ns or event_ns(item.record)) // (86400 * NS_PER_S)}"
 
 
 def duration(seconds: float) -> str:

@@ -131,6 +131,8 @@ def decide(plan: Plan, inputs: Inputs, memory: Memory, services: Collection[str]
             continue
         if service.group and service.group in inputs.inactive_groups:
             statuses.append(ServiceStatus(service.name, "standby", "the owner of its group has it in its table"))
+            if service.name in remembered:
+                remembered[service.name] = _forget_failures(remembered[service.name])
             continue
         outcome = _decide_service(service, inputs, memory.get(service.name, ServiceMemory()))
         wanted[service.virtual.key] = outcome.entry
@@ -351,6 +353,12 @@ def _reason(one: Seen, *, kept: bool) -> str:
     if one.admin is Admin.DRAINED:
         reason += " (and drained by an administrator)"
     return f"{reason} (stays in the table because no server is up)" if kept else reason
+
+
+def _forget_failures(memory: ServiceMemory) -> ServiceMemory:
+    """Return what a standby remembers: what fails is told anew when it is the owner again."""
+    states = {key: state for key, state in memory.states.items() if state is not ServerState.DOWN}
+    return ServiceMemory(states, memory.last_serving)
 
 
 def _server_events(service: ServicePlan, seen: Collection[Seen], memory: ServiceMemory) -> list[Event]:

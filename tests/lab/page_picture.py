@@ -129,7 +129,6 @@ async def main(directory: Path) -> None:
         feed.note(events(now_ns))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(tell, console)
-            nursery.start_soon(feed.run)
             nursery.start_soon(PageServer(console, feed).run)
             async with browser() as running:
                 await shoot(await running.tab(), f"http://127.0.0.1:{port}", directory)

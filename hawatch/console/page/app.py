@@ -21,7 +21,7 @@ from starlette.routing import Route
 from hawatch.agent.settings import Settings, now_ns
 from hawatch.config.fields import split_host_port
 from hawatch.console.answers import Answers
-from hawatch.console.journal import Filter, select
+from hawatch.console.journal import Filter, Position, position_of, select
 from hawatch.console.metrics import answer
 from hawatch.console.page import pages
 from hawatch.console.page.ask import ask_core
@@ -285,18 +285,18 @@ class Site:
 
     async def _events(self, request: Request) -> Response:
         wanted = {key: value for key, value in request.query_params.items() if value and len(value) <= 100}
-        before = wanted.pop("before", "")
+        wanted.pop("before", None)
+        before = read_position(request.query_params.get("before", ""))
         names = (wanted["name"],) if wanted.get("name") else ()
         severity = wanted.get("severity", "")
         filter_ = Filter(
-            until_ns=int(before) if before.isdecimal() and len(before) < 20 else 0, group=wanted.get("group", ""),
-            service=wanted.get("service", ""), server=wanted.get("server", ""), names=names,
-            least=severity if severity in ("warning", "critical") else "",
+            group=wanted.get("group", ""), service=wanted.get("service", ""), server=wanted.get("server", ""),
+            names=names, least=severity if severity in ("warning", "critical") else "",
         )  # fmt: skip
-        records = await self.console.shelf.query(lambda database: select(database, filter_, EVENTS_PAGE))
+        records = await self.console.shelf.query(lambda database: select(database, filter_, EVENTS_PAGE, before))
         older = ""
         if len(records) == EVENTS_PAGE:
-            older = "/events?" + urlencode({**wanted, "before": str(records[0].id)})
+            older = "/events?" + urlencode({**wanted, "before": ".".join(map(str, position_of(records[0])))})
         return _html(self._frame(request).page("events", pages.events_page(records, wanted, older)))
 
     # --- logging in ------------------------------------------------------------------------------------------
@@ -410,6 +410,16 @@ def read_place(path: str) -> Place:
     if path.startswith("/service/"):
         return Place(service=path.removeprefix("/service/"))
     return Place(every=path == "/?servers=all")
+
+
+def read_position(text: str) -> Position | None:
+    """Return the position in the journal that a link names, None for what names none."""
+    at_ns, _, rest = text.partition(".")
+    number, _, node = rest.partition(".")
+    if not all(each.isascii() and each.isdecimal() and len(each) < 20 for each in (at_ns, number)):
+        return None
+    largest = (1 << 63) - 1
+    return Position(min(int(at_ns), largest), min(int(number), largest), node)
 
 
 def title_of(deed: Deed) -> str:

@@ -96,6 +96,7 @@ class Feed:
         self._events_news = trio.Event()
         self._changed = trio.Event()
         self._curves: dict[tuple[str, Span, int, int], Curve] = {}
+        self._loaded = False
         self._store = GraphStore(console.settings.places.state_dir / "graphs.db")
 
     def note(self, records: Iterable[Record]) -> None:
@@ -115,8 +116,10 @@ class Feed:
         await self._changed.wait()
 
     async def run(self) -> None:
-        """Keep the board, for ever."""
-        await self._load()
+        """Keep the board until cancelled; it may run again after that."""
+        if not self._loaded:
+            await self._load()
+            self._loaded = True
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tell_events)
             while True:

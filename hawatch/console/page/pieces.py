@@ -14,6 +14,8 @@ from hawatch.control.view import ServerView, ServiceView, Tone, View, quorum_sen
 EVENTS_SHOWN = 30
 ALL_SHOWN_MAX = 60
 """A site with no more servers than that shows them all on its first page."""
+SERVERS_MAX = 20_000
+"""Servers that the page has at most, each of which is two pieces; it says how many are left out."""
 TROUBLED_SHOWN_MAX = 10
 """Else a service shows so many of those that are not up."""
 
@@ -28,6 +30,8 @@ class Head:
     quorum_held: bool
     stale: str
     """Since when the core has not answered; "" when it does."""
+    left_out: int = 0
+    """Servers that the page does not list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,7 @@ class PieceMaker:
     def make(self, view: View, events: Sequence[Record], sample: int, stale: str) -> dict[str, Piece]:
         """Return every piece of the site; `sample` is the number of the last row of the graphs."""
         found: dict[str, Piece] = {HEAD: make_head(view, stale), EVENTS: tuple(events[-EVENTS_SHOWN:])}
+        room = SERVERS_MAX
         found[NOW] = troubles(view)
         found[OWNERSHIP] = Ownership(
             View(view.cluster, view.node, groups=view.groups, directors=view.directors, witnesses=view.witnesses)
@@ -116,8 +121,10 @@ class PieceMaker:
         self._known = {}
         for service in view.services:
             mine = known.get(service.name)
-            if mine is None or mine.full is not full or mine.service != service:
-                mine = _service_pieces(service, full=full)
+            listed = min(room, len(service.servers))
+            if mine is None or mine.full is not full or mine.listed != listed or mine.service != service:
+                mine = _service_pieces(service, listed, full=full)
+            room -= listed
             self._known[service.name] = mine
             found.update(mine.pieces)
             found.update(dict.fromkeys(mine.graphs, sample))
@@ -128,22 +135,24 @@ class PieceMaker:
 @dataclass(frozen=True, slots=True)
 class _ServicePieces:
     service: ServiceView
+    listed: int
     full: bool
     pieces: dict[str, Piece]
     graphs: tuple[str, ...]
 
 
-def _service_pieces(service: ServiceView, *, full: bool) -> _ServicePieces:
+def _service_pieces(service: ServiceView, listed: int, *, full: bool) -> _ServicePieces:
+    """Return the pieces of a service and of so many of its servers."""
     row = row_id(service.name)
     found: dict[str, Piece] = {row: make_row(service)}
     ids = []
-    for server in service.servers:
+    for server in service.servers[:listed]:
         key = server_id(service.name, server.name)
         ids.append(key)
         found[key] = ServerRow(service.name, server)
     found[every_id(service.name)] = tuple(ids)
-    found[shown_id(service.name)] = tuple(ids) if full else tuple(not_up(service))
-    return _ServicePieces(service, full, found, tuple(graph_id(key) for key in (row, *ids)))
+    found[shown_id(service.name)] = tuple(ids) if full else tuple(key for key in not_up(service) if key in found)
+    return _ServicePieces(service, listed, full, found, tuple(graph_id(key) for key in (row, *ids)))
 
 
 def sort_events(events: Sequence[Record]) -> dict[str, tuple[Record, ...]]:
@@ -166,7 +175,8 @@ def make_head(view: View, stale: str) -> Head:
     tone, sentence = summary(view)
     if stale:
         tone, sentence = Tone.BAD, f"The core does not answer; before that: {sentence}"
-    return Head(tone, sentence, quorum_sentence(view.quorum), view.quorum.held, stale)
+    left_out = max(0, sum(len(service.servers) for service in view.services) - SERVERS_MAX)
+    return Head(tone, sentence, quorum_sentence(view.quorum), view.quorum.held, stale, left_out)
 
 
 def make_row(service: ServiceView) -> Row:

@@ -66,6 +66,9 @@ def head(piece: Head, node: str) -> Html:
         since = tag("time", piece.stale, datetime=piece.stale)
         then = "; what you see is from then. On this director: systemctl status hawatch"
         lines.append(tag("p", "The core has not answered since ", since, then, class_="note bad"))
+    if piece.left_out:
+        words = f"{piece.left_out} servers more than a page can hold are not listed here: hawatch ctl status has all"
+        lines.append(tag("p", words, class_="note"))
     lines.append(tag("p", piece.quorum, class_="note" if piece.quorum_held else "note bad"))
     return tag("div", *lines, id=HEAD, data_title=f"{node}: {sentence}", data_tone=piece.tone)
 

@@ -102,7 +102,7 @@ def common_name(certificate: Any) -> str:
 
 
 class PageServer:
-    """Serves where the configuration says; another place after a reload."""
+    """Serves where the configuration says, and keeps the feed meanwhile; another place after a reload."""
 
     def __init__(self, console: Shown, feed: Feed) -> None:
         self._console = console
@@ -147,6 +147,7 @@ class PageServer:
         assert port is not None, host
         listeners = await trio.open_tcp_listeners(port, host=host)
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._feed.run)
             for listener in listeners:
                 nursery.start_soon(self._accept, listener, context, nursery)
             await self._moved.wait()

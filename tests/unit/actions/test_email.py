@@ -38,6 +38,14 @@ def test_an_end_refers_to_its_beginning():
     assert down["Date"]
 
 
+def test_mails_of_two_directors_have_a_thread_in_common():
+    down = make_mail(outgoing(DOWN, threads=("of lvs1",), above=("day",)), SENDER, OPS)
+    up = make_mail(outgoing(UP, threads=("of lvs2",), above=("day",), begins=False), SENDER, OPS)
+    assert down["References"]
+    assert up["References"].split()[0] == down["References"]
+    assert down["Message-ID"] not in up["References"]
+
+
 def test_a_digest_refers_to_all():
     mail = make_mail(outgoing(DOWN, UP, threads=("a", "b"), begins=False), SENDER, OPS)
     assert len(mail["References"].split()) == 2

@@ -78,6 +78,16 @@ def test_alertmanager_knows_a_failure_and_its_end_by_the_same_labels():
     assert test["labels"]["alertname"] == "hawatch_alert_test"
 
 
+def test_alertmanager_takes_the_end_that_the_other_director_tells():
+    (down,) = json.loads(posted(outgoing(DOWN), format="alertmanager").body)
+    (up,) = json.loads(posted(outgoing(replace(UP, node="lvs2"), node="lvs2"), format="alertmanager").body)
+    assert down["labels"] == up["labels"]
+    assert (down["annotations"]["node"], up["annotations"]["node"]) == ("lvs1", "lvs2")
+    own = replace(DOWN, name="worker_lost", failure="worker_lost", service="", server="")
+    (worker,) = json.loads(posted(outgoing(own), format="alertmanager").body)
+    assert worker["labels"]["node"] == "lvs1"
+
+
 def test_alertmanager_tells_links_apart():
     links = [
         replace(DOWN, name="link_down", failure="link_down", numbers={"peer": "lvs2", "address": address})
@@ -258,7 +268,7 @@ async def test_a_real_alertmanager(tmp_path):
                 await send_webhook(outgoing(down, date_s=now_s), hook)
             (alert,) = await active(url)
             assert alert["labels"] == {
-                "alertname": "hawatch_server_down", "severity": "warning", "cluster": "epn", "node": "lvs1",
+                "alertname": "hawatch_server_down", "severity": "warning", "cluster": "epn",
                 "group": "web", "service": "http", "server": "192.168.1.1:80",
             }  # fmt: skip
             assert alert["annotations"]["summary"] == "HTTP 503, wanted 200"

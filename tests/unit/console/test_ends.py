@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 
-from hawatch.console.ends import QUIET_NS, find_ends, quiet_troubles, read_status
+from hawatch.console.ends import QUIET_NS, Quorum, find_ends, quiet_troubles, read_status
+from hawatch.console.history import Owner
 from hawatch.console.subjects import PAIRS, Phase, phase_of, subject_of
 from hawatch.model import NS_PER_S
 from tests.unit.console.records import record
@@ -82,6 +85,46 @@ def test_what_is_no_longer_configured_ends():
     assert [(event.name, event.server) for event in ends.values()] == [("server_removed", "192.168.1.1:80")]
     ends = find_ends(troubles, status(well=False, services=("http6",)), journal_well=False)
     assert {event.name for event in ends.values()} == {"server_removed", "service_removed"}
+
+
+def test_a_member_a_link_or_a_process_that_is_no_longer_configured_ends():
+    it = failing()
+    alone = msgspec.structs.replace(
+        status(well=False), directors=[], witnesses=[], workers=[], quorum=Quorum(held=True)
+    )
+    ends = find_ends(quiet_troubles(it.history, it.now_ns), alone, journal_well=False)
+    assert {event.name for event in ends.values()} == {
+        "director_removed", "witness_removed", "link_removed", "worker_removed", "quorum_regained",
+    }  # fmt: skip
+    for subject, event in ends.items():
+        assert subject_of(record(event.name, 61, **event.numbers)) == subject
+        it.feed(record(event.name, 61, **event.numbers))
+    assert not ends.keys() & quiet_troubles(it.history, it.now_ns).keys()
+
+
+def test_no_member_ends_while_the_lease_cannot_even_begin():
+    it = failing()
+    broken = msgspec.structs.replace(status(well=False), directors=[], witnesses=[])
+    assert find_ends(quiet_troubles(it.history, it.now_ns), broken, journal_well=False) == {}
+
+
+def test_what_is_disabled_or_on_standby_ends():
+    it = failing()
+    it.policy = replace(it.policy, node="lvs1", first_group="web")
+    it.history.entries["owner", "web"] = Owner("lvs2")
+    seen = status(well=False)
+    seen.services[0].servers[0].state = "disabled"
+    troubles = quiet_troubles(it.history, it.now_ns)
+    (event,) = find_ends(troubles, seen, journal_well=False).values()
+    assert (event.name, event.server) == ("server_removed", "192.168.1.1:80")
+    seen.services[0].servers[0].state, seen.services[0].state = "unknown", "standby"
+    ends = find_ends(troubles, seen, journal_well=False)
+    assert {event.name for event in ends.values()} == {"server_standby", "service_standby"}
+    sent = len(it.sent)
+    for subject, event in ends.items():
+        it.feed(record(event.name, 61, event.service, event.server, event.group))
+        assert subject not in quiet_troubles(it.history, it.now_ns)
+    assert len(it.sent) == sent, "the failure itself may last: the owner tells its end"
 
 
 def test_what_has_just_failed_is_left_alone():

@@ -113,3 +113,12 @@ def test_downtime_is_what_a_stopwatch_says(steps, since_s, length_s):
         state[at_s:] = [down] * (2000 - at_s)
     one = report(records, since_s, since_s + length_s).get(("server", "http", "a:80"))
     assert (one.down_s if one else 0) == sum(state[since_s : since_s + length_s])
+
+
+@pytest.mark.parametrize("body", [b"\xff\xfe", b'{"time": 1}', b'{"time": "\xff"}'])
+def test_a_damaged_event_costs_itself_only(body):
+    database = journal(RECORDS)
+    database.execute("UPDATE event SET body = ? WHERE id = 1", (body,))
+    assert select(database, Filter(), 100) == [RECORDS[0], *RECORDS[2:]]
+    lines = downtime(database, START_NS, START_NS + 10 * S, Filter(server="192.168.1.1"))
+    assert [(line.outages, line.last_reason) for line in lines if line.kind == "server"] == [(1, "")]

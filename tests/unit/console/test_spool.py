@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from hawatch.console.history import Item, ItemKind, Message
-from hawatch.console.spool import BACKOFF_NS, BIG, GIVE_UP_NS, WAITING_MAX, Spool, backoff_ns
+from hawatch.console.spool import BACKOFF_NS, BIG, GIVE_UP_NS, WAITING_MAX, Counts, Spool, backoff_ns
 from hawatch.console.store import SCHEMA
 from hawatch.model import NS_PER_S
 from tests.unit.console.records import record
@@ -49,6 +49,16 @@ def test_in_order_for_each_recipient(spool):
 def message_of(letter, number):
     assert letter.message.key == f"key{number}"
     return letter.message
+
+
+@pytest.mark.parametrize("body", [b"\xff\xfe", b'{"rule": 1}', b'{"rule": "\xff"}', b"\0" * 50])
+def test_a_damaged_letter_is_given_up_and_holds_up_no_other(spool, body):
+    for number in range(2):
+        spool.add(message(number), ("a",), number)
+    spool.database.execute("UPDATE letter SET body = ? WHERE key = 'key0'", (body,))
+    assert spool.begin("email/ops", "a", 100) is None
+    assert spool.begin("email/ops", "a", 100).message.key == "key1"
+    assert spool.counts()["email/ops"] == Counts(waiting=1, sent=0, failed=1)
 
 
 def test_the_same_message_is_put_in_once(spool):

@@ -11,13 +11,13 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import msgspec
 import pytest
 
 from hawatch.console.history import Message
 from hawatch.console.journal import Filter, select
-from hawatch.console.policy import acknowledge
 from hawatch.console.rules import Policy, Rule
 from hawatch.console.store import NEWS_NS, PURGE_ROWS, Store, event_id, event_ns
 from hawatch.console.subjects import Match
@@ -70,7 +70,7 @@ def test_an_event_is_taken_in_once(store):
 def test_everything_is_there_after_a_restart(store, tmp_path, clock):
     down = record("server_down", 0, "http", "192.168.1.1:80")
     store.take([down], POLICY, TARGETS)
-    store.change(acknowledge(store.history, Match(), "on it")[0])
+    assert store.acknowledge(Match(), "on it")
     store.close()
     again = Store(tmp_path / "console.db", KEEP_NS, clock)
     assert again.history.entries == store.history.entries
@@ -175,6 +175,72 @@ def test_a_file_that_breaks_while_it_is_used(tmp_path, store):
     assert second in events(store)
     assert any(key == ("trouble", "server http 192.168.1.1:80") for key in store.history.entries)
     assert any("was broken" in note for note in store.notes)
+
+
+def damage(path, table):
+    """Overwrite the root page of a table."""
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        (root,) = database.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+        (size,) = database.execute("PRAGMA page_size").fetchone()
+    with open(path, "r+b") as file:
+        file.seek((root - 1) * size)
+        file.write(b"\xff" * size)
+
+
+@pytest.mark.parametrize("table", ["event", "history", "letter"])
+def test_a_damaged_page_costs_what_is_on_it_and_no_more(tmp_path, clock, table):
+    path = tmp_path / "console.db"
+    store = Store(path, KEEP_NS, clock)
+    down = record("server_down", 0, "http", "192.168.1.1:80")
+    store.take([down], POLICY, TARGETS)
+    store.close()
+    damage(path, table)
+    store = Store(path, KEEP_NS, clock)
+    assert store.last_id() == (0 if table == "event" else down.id)
+    assert events(store) == ([] if table == "event" else [down])
+    assert (("trouble", "server http 192.168.1.1:80") in store.history.entries) == (table != "history")
+    assert waiting(store) == ([] if table == "letter" else ["a@example.org", "b@example.org"])
+    assert [note for note in store.notes if "was broken" in note]
+    assert not store.in_memory
+    assert (tmp_path / "console.db.broken").exists()
+    store.close()
+    again = Store(path, KEEP_NS, clock)
+    assert again.notes == []
+    again.close()
+
+
+def test_a_page_that_is_damaged_while_the_console_reads_it(tmp_path, store):
+    down = record("server_down", 0, "http", "192.168.1.1:80")
+    store.take([down], POLICY, TARGETS)
+    store.query(lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+    damage(store.path, "event")
+    store.query(lambda db: db.execute("PRAGMA shrink_memory").fetchall())
+    assert events(store) == []
+    assert any("was broken" in note for note in store.notes)
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        store.query(lambda db: db.execute("SELECT * FROM nonsense"))
+    assert store.take([down], POLICY, TARGETS) == [down]
+
+
+def test_what_others_read_is_never_changed_under_them(store, clock):
+    seen = []
+
+    def note():
+        seen.append((store.history, dict(store.history.entries)))
+
+    note()
+    for step in (
+        lambda: store.take([record("server_down", 0, "http", "192.168.1.1:80", "web")], POLICY, TARGETS),
+        lambda: store.acknowledge(Match(), "on it"),
+        lambda: store.note_owners(replace(POLICY, node="lvs1"), {"web": "lvs2"}),
+        lambda: store.pass_time(POLICY, TARGETS),
+    ):
+        clock.now_ns += 3600 * NS_PER_S
+        step()
+        assert store.history.entries != seen[-1][1], "it is another"
+        note()
+    for history, as_it_was in seen:
+        assert history.entries == as_it_was
 
 
 @pytest.fixture

@@ -43,6 +43,15 @@ def test_its_end_and_its_repetition():
     assert "(still, told 2 times)" in rendered(item("again", count=2)).subject
 
 
+def test_the_end_that_the_other_director_tells_comes_below_the_beginning():
+    seen_here, seen_there = rendered(item()), rendered(item("up", "server_up", 200, since_s=1))
+    assert seen_here.threads != seen_there.threads
+    assert seen_here.above == seen_there.above != ()
+    assert rendered(item(server="192.168.1.2:80")).above != seen_here.above
+    own = Item(ItemKind.DOWN, "worker prober lvs1", record("worker_lost", worker="prober"))
+    assert rendered(own).above == ()
+
+
 def test_an_event_without_servers():
     one = Item(ItemKind.NOTICE, "takeover web", record("takeover", group="web", reason="lvs2 is dead"))
     message = rendered(one)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -312,6 +313,17 @@ def test_the_standby_of_an_owner_only_group_wants_nothing():
     decision = run(plan, verdicts=verdicts(UP, UP, UP), inactive_groups=frozenset({"web"}))
     assert decision.wanted == {}
     assert decision.services[0].state == "standby"
+
+
+def test_a_standby_that_becomes_the_owner_tells_what_fails_anew():
+    plan = service(group="web")
+    seen = Inputs(verdicts=verdicts(UP, DOWN, UP))
+    down = decide(plan := Plan((plan,), {}), seen, {})
+    assert names(down).count("server_down") == 1
+    standby = decide(plan, replace(seen, inactive_groups=frozenset({"web"})), down.memory)
+    assert standby.memory["http"].last_serving == down.memory["http"].last_serving
+    assert names(decide(plan, seen, standby.memory)) == ["server_down"]
+    assert names(decide(plan, seen, down.memory)) == []
 
 
 def test_one_service_of_many():

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import re
 import ssl
+import time
 
 import httpx
 import pytest
 import trio
 import trustme
 
+from hawatch.agent.events import Record, iso_time
 from hawatch.agent.settings import Settings
+from hawatch.console.page import app
 from hawatch.console.page.app import read_place
 from hawatch.console.page.ask import ask_core
 from hawatch.console.page.feed import Feed
 from hawatch.console.page.pages import Place
 from hawatch.console.page.server import CONNECTIONS_MAX, PageServer
+from hawatch.console.rules import Policy
 from hawatch.control import protocol
 from hawatch.control.protocol import Done, decode_request, encode_line, raw
+from hawatch.model import NS_PER_S
 from tests.unit.console.page.sample import Console, status
 from tests.unit.daemons import free_ports
 
@@ -58,7 +64,6 @@ class Running:
     async def run(self, **client):
         async with trio.open_nursery() as nursery:
             await nursery.start(self.core)
-            nursery.start_soon(self.feed.run)
             nursery.start_soon(self.server.run)
             with trio.fail_after(10):
                 while self.server._site is None or self.feed.view is None:
@@ -167,6 +172,37 @@ async def test_guessing_is_slow(make):
         assert (answer.status_code, "wait" in answer.text) == (429, True)
         assert (await client.get("/", headers=bearer(TOKEN))).status_code == 429
         assert (await client.get("/")).status_code == 200, "looking goes on"
+
+
+async def test_older_events_come_page_by_page_each_once(make, monkeypatch):
+    """Several in one millisecond, and a clock that went back by a minute in between."""
+    monkeypatch.setattr(app, "EVENTS_PAGE", 3)
+    running = make()
+    now_ns = time.time_ns()
+    records = [
+        Record(iso_time(at_ns), "takeover", "info", "lvs.1", f"number {number:02}!", id=now_ns + number)
+        for number in range(10)
+        for at_ns in [now_ns if number < 5 else now_ns - 60 * NS_PER_S]
+    ]
+    running.console.store.take(records, Policy(), {})
+    async with running.run() as client:
+        found, url = [], "/events?name=takeover"
+        for _ in range(10):
+            page = html.unescape((await client.get(url)).text)
+            found += re.findall(r"number (\d\d)!", page)
+            older = re.search(r'href="(/events\?[^"]*before=[^"]*)"', page)
+            if older is None:
+                break
+            url = older.group(1)
+    assert sorted(found) == [f"{number:02}" for number in range(10)]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1", "x.2.lvs1", "²..", "1.2", "99999999999999999999.1.a", "9999999999999999999.1.a"]
+)
+async def test_an_odd_position_in_the_journal(make, text):
+    async with make().run() as client:
+        assert (await client.get("/events", params={"before": text})).status_code == 200
 
 
 async def test_who_must_log_in_sees_nothing_before(make):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from hawatch.console.page.board import Board
-from hawatch.console.page.pieces import ALL_SHOWN_MAX, EVENTS_SHOWN, PieceMaker, event_pieces
+from hawatch.console.page.pieces import ALL_SHOWN_MAX, EVENTS_SHOWN, SERVERS_MAX, PieceMaker, event_pieces
+from hawatch.console.page.render import head
 from tests.unit.console.page.sample import record, server, service, view
 
 
@@ -38,6 +39,20 @@ def test_a_site_that_grows_shows_less_of_each():
     large = maker.make(site(ALL_SHOWN_MAX // 2 + 1), [], 1, "")
     assert large["shown:s0"] == ()
     assert len(large["every:s0"]) == 2
+
+
+def test_a_site_that_is_too_large_for_a_page_is_cut_and_the_page_says_so():
+    """A hundred services with 250 servers each, as the limits of the configuration allow."""
+    servers = [server(f"192.0.2.{number}", state="down") for number in range(250)]
+    huge = view(services=[service(*servers, name=f"s{number}") for number in range(100)])
+    maker, board = PieceMaker(), Board("b")
+    assert board.put(maker.make(huge, [], 1, ""))
+    rows = [key for key in maker.make(huge, [], 1, "") if key.startswith("srv:")]
+    assert len(rows) == SERVERS_MAX
+    assert (board.get("svc:s99").count, board.get("every:s99"), board.get("shown:s99")) == (250, (), ())
+    assert board.get("head").left_out == 25_000 - SERVERS_MAX
+    assert "5000 servers more than a page can hold" in head(board.get("head"), "lvs1")
+    assert "more than a page" not in head(maker.make(site(), [], 1, "")["head"], "lvs1")
 
 
 def test_events_go_to_their_services():

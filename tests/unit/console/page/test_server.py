@@ -9,9 +9,10 @@ import trio
 
 from hawatch.console.page import app, server
 from hawatch.console.page.app import BODY_MAX
+from hawatch.console.page.feed import Feed
 from hawatch.console.page.server import HEAD_MAX
+from tests.unit.console.page.sample import Console, service, status
 from tests.unit.console.page.sample import server as real_server
-from tests.unit.console.page.sample import service, status
 from tests.unit.console.page.test_app import TOKEN, Running, bearer
 
 PATIENCE_S = 20
@@ -190,3 +191,25 @@ async def test_fifty_browsers_that_wait(make):
         waits = sorted(answer["wait"] for answer in answers)
         assert waits[-1] > 0.5
         assert (await client.get("/")).status_code == 200
+
+
+async def test_without_a_page_nothing_is_kept_for_it(tmp_path, autojump_clock):
+    console = Console(tmp_path, listen="")
+    console.told = status()
+    feed = Feed(console)
+    with trio.move_on_after(60):
+        await server.PageServer(console, feed).run()
+    console.store.close()
+    assert (console.asked, feed.view) == (0, None)
+
+
+async def test_the_feed_goes_on_where_it_was_after_a_reload(make):
+    running = make()
+    async with running.run():
+        begun = running.feed.board.stamp
+        asked = running.console.asked
+        running.server.adopt()
+        with trio.fail_after(PATIENCE_S):
+            while running.console.asked == asked:
+                await trio.sleep(0.01)
+        assert running.feed.board.since(begun) is not None
