@@ -30,8 +30,8 @@ from pathlib import Path
 
 import trio
 
+from hawatch.agent.admin_keeper import AdminKeeper
 from hawatch.agent.child import CONSOLE, CORE
-from hawatch.agent.core_admin import follow_renames
 from hawatch.agent.core_commands import Commands
 from hawatch.agent.core_console import ConsoleLink
 from hawatch.agent.core_lag import LagMeter, measure_lag
@@ -58,7 +58,7 @@ from hawatch.agent.ownership import Ownership, OwnershipSource, own_alone
 from hawatch.agent.priority import run_promptly
 from hawatch.agent.process import notify_service_manager
 from hawatch.agent.settings import Settings, keep_what_needs_restart, load_settings, settings_to_file, wall_ns
-from hawatch.agent.state import AdminState, load_admin, save_admin
+from hawatch.agent.state import AdminState
 from hawatch.agent.status import StatusInputs, encode_status
 from hawatch.config.diff import describe_changes
 from hawatch.control.server import ControlServer
@@ -97,8 +97,9 @@ class Core:
         self.events = EventLog(settings.node, wall_ns)
         self.writer = EventWriter(settings.places.events_file)
         self.events.listen(self.writer.write)
-        self.admin, self._admin_problem = load_admin(settings.places.admin_file)
-        self.ownership: Ownership = legacy.ownership(settings, self.admin.gaveaway, self._remember_giveaway)
+        self.admin = AdminKeeper(settings.places.admin_file, settings.plan, self.events.emit)
+        gaveaway = self.admin.state.gaveaway
+        self.ownership: Ownership = legacy.ownership(settings, gaveaway, self.admin.remember_giveaway)
         self.ownership.watch_servers(lambda: self.table.count_seen())
         self.lag = LagMeter()
         self.started_wall_ns = legacy.started_wall_ns
@@ -106,7 +107,6 @@ class Core:
         self._kernels = kernels
         self._reload_lock = trio.Lock()
         self._reload_problem = ""
-        self._admin_moved = trio.Event()
         self.stopping = ""
         self.table = TableKeeper(settings.plan, self.events.emit, Memento(legacy.memento))
         self.console = ConsoleLink(
@@ -124,8 +124,6 @@ class Core:
 
     async def run(self, listener: socket.socket) -> None:
         """Run until the keeper says stop or is gone."""
-        if self._admin_problem:
-            self.events.emit([Event("state_broken", self._admin_problem, Severity.WARNING)])
         if self.settings.plan.services:
             self.table.set_kernel(self._kernels.open(), self._kernels.open())
         server = ControlServer(Commands(self).handle, _socket_group(self.settings.places.ctl_socket))
@@ -135,7 +133,7 @@ class Core:
             nursery.start_soon(self.ownership.run, self.events.emit, self.table.wake_all)
             nursery.start_soon(server.serve, trio.SocketListener(trio.socket.from_stdlib_socket(listener)))
             nursery.start_soon(measure_lag, self.lag, self._status_line)
-            nursery.start_soon(self._keep_admin)
+            nursery.start_soon(self.admin.run)
             notify_service_manager(os.environ.get("NOTIFY_SOCKET", ""), "READY=1")
             await self._obey(nursery)
             if self.stopping:  # without the keeper another agent goes on with what is owned
@@ -221,7 +219,8 @@ class Core:
             self._reload_problem = ""
             if changes:
                 try:
-                    changes += self._adopt(settings, kernels)
+                    async with self.admin.lock:
+                        changes += self._adopt(settings, kernels)
                 except RefusedError as error:
                     for kernel in kernels:
                         kernel.close()
@@ -267,9 +266,7 @@ class Core:
                 raise RefusedError("the keeper does not listen; nothing was changed")
         finally:
             os.close(descriptor)
-        self.admin, told = follow_renames(self.admin, self.settings.plan, settings.plan)
-        if told:
-            self._admin_moved.set()
+        told = self.admin.follow(settings.plan)
         self.settings = settings
         if kernels:
             self.table.set_kernel(*kernels)
@@ -285,40 +282,14 @@ class Core:
         return self.settings.plan
 
     async def set_admin(self, state: AdminState, events: list[Event]) -> None:
-        """Write down what the administrator says, then act on it. Commands take turns."""
-        path = self.settings.places.admin_file
-        try:
-            await trio.to_thread.run_sync(save_admin, path, state.to_file())
-        except OSError as error:
-            reason = f"{path} cannot be written ({error.strerror}): nothing was changed, for it would not survive"
-            raise RefusedError(reason) from error
-        state.gaveaway = self.admin.gaveaway
-        self.admin = state
-        self._admin_problem = ""
+        """Write down what the administrator says, then act on it. The keeper's lock must be held."""
+        await self.admin.say(state, self.settings.plan)
         self.events.emit(events)
         await self.table.settle({event.service for event in events})
 
-    def _remember_giveaway(self, paused: bool) -> None:  # noqa: FBT001 - a callback
-        self.admin = AdminState(self.admin.to_file())
-        self.admin.gaveaway = paused
-        self._admin_moved.set()
-
-    async def _keep_admin(self) -> None:
-        """Write down what has changed without a command that waits: a giveaway, services with other names."""
-        while True:
-            await self._admin_moved.wait()
-            self._admin_moved = trio.Event()
-            path = self.settings.places.admin_file
-            try:
-                await trio.to_thread.run_sync(save_admin, path, self.admin.to_file())
-            except OSError as error:
-                what = "a restart forgets the giveaway, or what was drained or disabled under another service's name"
-                self._admin_problem = f"{path} cannot be written ({error.strerror}): {what}"
-                self.events.emit([Event("state_broken", self._admin_problem, Severity.WARNING)])
-
     def admin_words(self) -> Mapping[tuple[str, str], Admin]:
         """Return what the administrator said, by service and server."""
-        return self.admin.entries()
+        return self.admin.state.entries()
 
     def inactive_groups(self) -> frozenset[str]:
         """Return the groups whose services only their owner keeps in the table, which is not us now."""
@@ -357,7 +328,7 @@ class Core:
 
     def warnings(self) -> list[str]:
         """Return what is not as it should be, a sentence each."""
-        found = [self._admin_problem, self.writer.problem, *self.ownership.warnings()]
+        found = [self.admin.problem, self.writer.problem, *self.ownership.warnings()]
         found += [*self.table.problems(), *self.console.warnings, self.settings.clock_warning]
         if self._reload_problem:
             found.append(f"the last reload was refused, the earlier configuration is in force: {self._reload_problem}")

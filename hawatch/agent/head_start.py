@@ -29,7 +29,7 @@ from hawatch import __version__
 from hawatch.actions.ipvs import Ipvs, check_capabilities
 from hawatch.agent.places import Places
 from hawatch.agent.runtime import lock_runtime, lock_state
-from hawatch.agent.state import AdminState, read_admin
+from hawatch.agent.state import AdminState, follow_renames, read_admin
 from hawatch.decoding import UNDECODABLE
 from hawatch.errors import HawatchError
 from hawatch.health.decide import Inputs, decide
@@ -144,7 +144,7 @@ def _recall(places: Places, node_wanted: str) -> HeadStart | None:
 def _fill(plan: Plan, places: Places, open_kernel: Callable[[], Kernel]) -> int:
     """Decide as the core will at first, and apply it."""
     try:
-        admin = read_admin(places.admin_file)
+        admin, _ = follow_renames(read_admin(places.admin_file), plan)
     except FileNotFoundError:
         admin = AdminState()
     with contextlib.closing(open_kernel()) as kernel:

@@ -329,7 +329,12 @@ def test_a_service_with_another_name_keeps_its_drained_servers(agent: Agent) -> 
     agent.stop()
     agent.start()
     agent.wait(lambda: agent.states() == {first.name: "draining", second.name: "up"})
-    assert agent.ctl("undrain", "www", first.name) == f"www {first.name}: back in service\n"
+    agent.stop()
+    agent.config.write_text(agent.config.read_text().replace('name = "www"', 'name = "shop"'))
+    agent.start()
+    agent.wait(lambda: agent.states() == {first.name: "draining", second.name: "up"})
+    assert agent.table() == {first.name: 0, second.name: 1}
+    assert agent.ctl("undrain", "shop", first.name) == f"shop {first.name}: back in service\n"
 
 
 def test_drain_waits_for_connections(agent: Agent) -> None:
