@@ -100,6 +100,8 @@ class ServiceMemory:
     last_serving: frozenset[DestinationKey] = frozenset()
     """The servers that served when any did."""
     down: bool = False
+    inherited: bool = False
+    """Another agent before us found it down, and it has not been decided on since: nothing was told of that by us."""
 
 
 Memory = Mapping[str, ServiceMemory]
@@ -159,7 +161,7 @@ def _decide_service(service: ServicePlan, inputs: Inputs, memory: ServiceMemory)
     undecided = any(one.state is ServerState.UNKNOWN for one in seen)
     sorry = _look(service, service.sorry, inputs, there) if service.sorry else None
     # What stands in at the start was called by the agent before us, for want of enough servers.
-    was_down = memory.down or bool(sorry and sorry.present and undecided)
+    was_down = memory.down or memory.inherited or bool(sorry and sorry.present and undecided)
     strength = sum(one.weight for one in seen if one.key in serving)
     enough = is_enough(service, strength, was_down=was_down)
     all_down = bool(seen) and not enough and (not undecided or bool(serving and sorry and sorry.present))
@@ -178,6 +180,7 @@ def _decide_service(service: ServicePlan, inputs: Inputs, memory: ServiceMemory)
         table |= held
         kept = frozenset(held)
     status = _service_status(service, seen, serving if enough else frozenset(), words, undecided=undecided)
+    down = status.state == "down" or (memory.down and status.state == "unknown")
     return _Outcome(
         TableEntry(service.virtual, table),
         tuple(_statuses(service, seen, sorry, table, kept)),
@@ -186,7 +189,8 @@ def _decide_service(service: ServicePlan, inputs: Inputs, memory: ServiceMemory)
         ServiceMemory(
             {one.key: one.state for one in seen},
             serving if enough else memory.last_serving,
-            status.state == "down" or (memory.down and status.state == "unknown"),
+            down,
+            was_down and status.state == "unknown" and not down,
         ),
     )
 

@@ -278,6 +278,20 @@ def test_too_few_servers_without_a_sorry_server(policy, left):
     assert weights(run(plan, before.memory, verdicts=verdicts(UP, DOWN, DOWN), kernel=before.wanted)) == left
 
 
+def test_a_restart_between_the_marks_leaves_the_sorry_server_to_the_end():
+    plan = with_sorry(min_weight=20, hysteresis=5)
+    kernel = run(plan, verdicts=verdicts(DOWN, DOWN, DOWN, sorry=UP)).wanted
+    memory: Memory = {}
+    for known in ((UNKNOWN, UNKNOWN, UNKNOWN), (UP, UNKNOWN, UNKNOWN), (UP, UP, UNKNOWN), (UP, UP, DOWN)):
+        decision = run(plan, memory, verdicts=verdicts(*known, sorry=UP), kernel=kernel)
+        assert decision.services[0].state == ("down" if known[2] is DOWN else "unknown")
+        assert weights(decision)[SORRY] == 1, known
+        assert set(weights(decision).values()) <= {0, 1}, "20 is enough to stay up, not to come up"
+        kernel, memory = decision.wanted, decision.memory
+    back = run(plan, memory, verdicts=verdicts(UP, UP, UP, sorry=UP), kernel=kernel)
+    assert weights(back) == {ONE: 10, TWO: 10, THREE: 10}
+
+
 def test_a_restart_with_too_few_servers_changes_nothing():
     plan = with_sorry(min_weight=20, hysteresis=5)
     before = run(plan, verdicts=verdicts(UP, UP, UP, sorry=UP))
