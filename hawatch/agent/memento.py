@@ -30,6 +30,7 @@ class _Service(msgspec.Struct, array_like=True):
     last_serving: list[tuple[str, int]]
     down: bool
     inherited: bool
+    standby: bool
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -95,6 +96,7 @@ def _from_memory(service: ServiceMemory) -> _Service:
         [(key.address, key.port) for key in service.last_serving],
         service.down,
         service.inherited,
+        service.standby,
     )
 
 
@@ -104,4 +106,5 @@ def _to_memory(service: _Service) -> ServiceMemory:
         frozenset(DestinationKey(address, port) for address, port in service.last_serving),
         service.down,
         service.inherited,
+        service.standby,
     )

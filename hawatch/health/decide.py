@@ -102,6 +102,8 @@ class ServiceMemory:
     down: bool = False
     inherited: bool = False
     """Another agent before us found it down, and it has not been decided on since: nothing was told of that by us."""
+    standby: bool = False
+    """Another director has it in its table, and tells of its servers."""
 
 
 Memory = Mapping[str, ServiceMemory]
@@ -133,6 +135,7 @@ def decide(plan: Plan, inputs: Inputs, memory: Memory, services: Collection[str]
             continue
         if service.group and service.group in inputs.inactive_groups:
             statuses.append(ServiceStatus(service.name, "standby", "the owner of its group has it in its table"))
+            remembered[service.name] = replace(memory.get(service.name, ServiceMemory()), states={}, standby=True)
             continue
         outcome = _decide_service(service, inputs, memory.get(service.name, ServiceMemory()))
         wanted[service.virtual.key] = outcome.entry
@@ -358,8 +361,8 @@ def _reason(one: Seen, *, kept: bool) -> str:
 
 
 def _server_events(service: ServicePlan, seen: Collection[Seen], memory: ServiceMemory) -> list[Event]:
-    events = []
-    for one in seen:
+    events: list[Event] = []
+    for one in () if memory.standby else seen:
         before = memory.states.get(one.key, ServerState.UNKNOWN)
         if one.state is ServerState.DOWN and before is not ServerState.DOWN:
             events.append(_server_event("server_down", service, one, one.reason or "its probe fails", Severity.WARNING))

@@ -56,6 +56,7 @@ services = st.builds(
     st.frozensets(st.builds(DestinationKey, st.just("::1"), st.integers(1, 5))),
     st.booleans(),
     st.booleans(),
+    st.booleans(),
 )
 
 

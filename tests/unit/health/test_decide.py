@@ -328,6 +328,19 @@ def test_the_standby_of_an_owner_only_group_wants_nothing():
     assert decision.services[0].state == "standby"
 
 
+def test_a_takeover_of_an_owner_only_group_is_no_news_of_its_servers():
+    plan = service(group="web")
+    standby = partial(run, plan, inactive_groups=frozenset({"web"}))
+    for before in (None, run(plan, verdicts=verdicts(UP, UP, DOWN)).memory):
+        waiting = standby(before, verdicts=verdicts(DOWN, UP, UP))
+        taken = run(plan, waiting.memory, verdicts=verdicts(DOWN, UP, UP))
+        assert (weights(taken), names(taken)) == ({TWO: 10, THREE: 10}, [])
+        later = run(plan, taken.memory, verdicts=verdicts(UP, DOWN, UP), kernel=taken.wanted)
+        assert [(event.name, event.server) for event in later.events] == [
+            ("server_up", str(ONE)), ("server_down", str(TWO)),
+        ]  # fmt: skip
+
+
 def test_one_service_of_many():
     other = service(name="smtp", virtual=VirtualService(ServiceKey(Family.IPV4, "tcp", "192.0.2.1", 25)))
     plan = Plan((service(), other), {})
