@@ -7,8 +7,8 @@ EVENT_NAMES = (
     "config_reloaded", "director_alive", "director_dead", "gate_failed", "gate_restored", "giveaway",
     "heartbeat_noise", "ipvs_drift", "ipvs_refused", "ipvs_unreadable", "journal_broken", "journal_mended",
     "lease_failed", "lease_late", "lease_lost", "link_down", "link_up", "members_changed", "name_conflict",
-    "quorum_lost", "quorum_regained", "release", "resume", "server_disabled", "server_down", "server_drained",
-    "server_enabled", "server_removed", "server_undrained", "server_up", "service_down", "service_removed",
-    "service_up", "state_broken", "switchover", "sync_failed", "takeover", "vip_conflict", "vip_failed",
-    "vip_restored", "witness_alive", "witness_dead", "worker_lost", "worker_restarted",
+    "probe_hindered", "quorum_lost", "quorum_regained", "release", "resume", "server_disabled", "server_down",
+    "server_drained", "server_enabled", "server_removed", "server_undrained", "server_up", "service_down",
+    "service_removed", "service_up", "state_broken", "switchover", "sync_failed", "takeover", "vip_conflict",
+    "vip_failed", "vip_restored", "witness_alive", "witness_dead", "worker_lost", "worker_restarted",
 )  # fmt: skip

@@ -329,7 +329,7 @@ class Core:
     def warnings(self) -> list[str]:
         """Return what is not as it should be, a sentence each."""
         found = [self.admin.problem, self.writer.problem, *self.ownership.warnings()]
-        found += [*self.table.problems(), *self.console.warnings, self.settings.clock_warning]
+        found += [*self.table.problems(), *self.workers.problems(), *self.console.warnings, self.settings.clock_warning]
         if self._reload_problem:
             found.append(f"the last reload was refused, the earlier configuration is in force: {self._reload_problem}")
         return [text for text in [*found, *self.settings.warnings] if text]

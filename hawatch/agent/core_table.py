@@ -258,6 +258,7 @@ class TableKeeper:
             admin=view.admin_words(),
             kernel=self._table,
             weights=view.workers.weights,
+            hindrances=view.workers.hindrances,
             inactive_groups=view.inactive_groups(),
         )
         decision = decide(plan, inputs, self._memory, names)

@@ -118,6 +118,8 @@ class CheckSummary(msgspec.Struct, frozen=True, array_like=True):
     """Of the last successful run; -1 if there was none."""
     last_reason: str
     """Reason of the last run if it failed, though the verdict may still be up."""
+    inconclusive: int = 0
+    """Runs in a row, up to the last, that failed because of this machine and so say nothing of the server."""
 
 
 class Summary(WorkMessage, frozen=True, tag=True):

@@ -60,6 +60,8 @@ class Inputs:
     """What the kernel holds, for servers without a verdict."""
     weights: Mapping[str, int] = field(default_factory=dict)
     """Weights that probes asked for, by check id."""
+    hindrances: Mapping[str, str] = field(default_factory=dict)
+    """Why probes cannot be run, by check id."""
     inactive_groups: frozenset[str] = frozenset()
     """Groups whose services this director does not keep in the table now (``ipvs = "owner"`` on a standby)."""
 
@@ -213,7 +215,7 @@ def _look(
 ) -> Seen:
     key = server.destination.key
     word = inputs.admin.get((service.name, str(key)), Admin.NONE)
-    return look(server, word, inputs.verdicts, inputs.weights, there.get(key))
+    return look(server, word, inputs.verdicts, inputs.weights, there.get(key), inputs.hindrances)
 
 
 def _members(service: ServicePlan, seen: Collection[Seen]) -> dict[DestinationKey, Destination]:
@@ -351,9 +353,9 @@ def _reason(one: Seen, *, kept: bool) -> str:
         case ServerState.DRAINING:
             return "drained by an administrator: no new connections until `hawatch ctl undrain`"
         case ServerState.UNKNOWN if one.present:
-            return "not probed yet: left as the kernel has it"
+            return f"{one.reason or 'not probed yet'}: left as the kernel has it"
         case ServerState.UNKNOWN:
-            return "not probed yet: not in IPVS before its first good probe"
+            return f"{one.reason or 'not probed yet'}: not in IPVS before its first good probe"
     reason = one.reason or "its probe fails"
     if one.admin is Admin.DRAINED:
         reason += " (and drained by an administrator)"

@@ -78,6 +78,7 @@ class Site:
 
     verdicts: Mapping = {}
     weights: Mapping = {}
+    hindrances: Mapping = {}
 
     def __init__(self, plan: Plan) -> None:
         self.workers = self

@@ -79,6 +79,15 @@ def test_cold_start_waits_for_the_first_good_probe():
     assert "not in IPVS before its first good probe" in decision.servers[1].reason
 
 
+def test_a_server_that_cannot_be_probed_says_why():
+    decision = run(service(), verdicts=verdicts(UP), hindrances={f"check {TWO}": "no such device"})
+    assert [row.reason for row in decision.servers] == [
+        "",
+        "no such device: not in IPVS before its first good probe",
+        "not probed yet: not in IPVS before its first good probe",
+    ]
+
+
 def test_what_the_kernel_has_stays_until_a_verdict():
     odd = Destination(TWO, weight=3)
     kernel = {KEY: TableEntry(VirtualService(KEY), {TWO: odd})}
