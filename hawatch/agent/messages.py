@@ -88,6 +88,14 @@ class Adopt(LeashMessage, frozen=True, tag=True):
     """
 
 
+class WantListener(LeashMessage, frozen=True, tag=True):
+    """Core to keeper: the file of the ctl socket is gone, make another one."""
+
+
+class Listener(LeashMessage, frozen=True, tag=True):
+    """Keeper to core, with a listening ctl socket: serve this one from now on."""
+
+
 class WorkMessage(msgspec.Struct, frozen=True, tag=True):
     """Base of what passes between core and prober."""
 
