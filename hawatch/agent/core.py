@@ -59,7 +59,7 @@ from hawatch.agent.messages import (
 from hawatch.agent.ownership import Ownership, OwnershipSource, own_alone
 from hawatch.agent.priority import run_promptly
 from hawatch.agent.process import notify_service_manager
-from hawatch.agent.runtime import check_group
+from hawatch.agent.runtime import check_may_give
 from hawatch.agent.settings import Settings, keep_what_needs_restart, load_settings, settings_to_file, wall_ns
 from hawatch.agent.state import AdminState
 from hawatch.agent.status import StatusInputs, encode_status
@@ -268,7 +268,7 @@ class Core:
 
             read_keys(settings.config)  # a file without keys is refused with everything else
         try:
-            check_group(settings.config.control.group)
+            check_may_give(settings.config.control.group)
         except LocalError as error:
             raise RefusedError(f"{error}; nothing was changed") from error
         kernels: list[Kernel] = []

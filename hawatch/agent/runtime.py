@@ -89,9 +89,10 @@ def give_to_group(path: Path, group: str) -> None:
         os.chown(path, -1, owner_gid)
 
 
-def check_group(group: str) -> None:
-    """Raise LocalError where this process may not let a group of users use its sockets."""
-    if group and os.geteuid() != 0 and group_id(group) not in (os.getegid(), *os.getgroups()):
+def check_may_give(group: str) -> None:
+    """Raise LocalError where this process may not let a group of users use its sockets, or there is no such group."""
+    allowed = {group_id(group)} if group else set()
+    if os.geteuid() != 0 and not allowed <= {os.getegid(), *os.getgroups()}:
         raise LocalError(f'the agent was started when its user was no member of group "{group}" of [control]')
 
 

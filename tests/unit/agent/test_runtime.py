@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 
 from hawatch.agent.places import Places
-from hawatch.agent.runtime import check_group, give_to_group, lock_runtime, lock_state, make_directory, open_ctl_socket
+from hawatch.agent.runtime import (
+    check_may_give,
+    give_to_group,
+    lock_runtime,
+    lock_state,
+    make_directory,
+    open_ctl_socket,
+)
 from hawatch.errors import LocalError
 
 
@@ -75,13 +82,15 @@ def test_a_socket_is_given_to_another_group_and_back(places: Places) -> None:
 
 
 def test_a_group_that_the_agents_user_is_not_in() -> None:
-    check_group("")
-    check_group("daemon")
+    check_may_give("")
+    check_may_give("daemon")
+    with pytest.raises(LocalError, match="no group of users"):
+        check_may_give("nobody-of-that-name")
     os.seteuid(65534)
     try:
-        check_group("")
+        check_may_give("")
         with pytest.raises(LocalError, match='no member of group "adm"'):
-            check_group("adm")
+            check_may_give("adm")
     finally:
         os.seteuid(0)
 
