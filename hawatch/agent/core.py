@@ -231,7 +231,7 @@ class Core:
             try:
                 prepared = await trio.to_thread.run_sync(self._prepare_reload)
             except (ConfigError, KernelError, RefusedError) as error:
-                self._reload_problem = "" if isinstance(error, RefusedError) else str(error).splitlines()[0]
+                self._reload_problem = str(error).splitlines()[0]
                 self.events.emit([_rejected(error)])
                 raise
             self._reload_problem = ""
