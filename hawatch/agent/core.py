@@ -24,18 +24,18 @@ import contextlib
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import trio
 
+from hawatch.agent.admin_keeper import AdminKeeper
 from hawatch.agent.child import CONSOLE, CORE
-from hawatch.agent.core_admin import follow_renames
 from hawatch.agent.core_commands import Commands
 from hawatch.agent.core_console import ConsoleLink
 from hawatch.agent.core_lag import LagMeter, measure_lag
 from hawatch.agent.core_measures import measure
+from hawatch.agent.core_socket import CtlSocket
 from hawatch.agent.core_table import TableKeeper
 from hawatch.agent.core_workers import Workers
 from hawatch.agent.events import EventLog, EventWriter
@@ -48,21 +48,23 @@ from hawatch.agent.messages import (
     IAmHere,
     LeashMessage,
     Link,
+    Listener,
     Reload,
     Stop,
     WantLink,
+    WantListener,
     WorkerLost,
     WorkerStarted,
 )
 from hawatch.agent.ownership import Ownership, OwnershipSource, own_alone
 from hawatch.agent.priority import run_promptly
 from hawatch.agent.process import notify_service_manager
+from hawatch.agent.runtime import check_may_give
 from hawatch.agent.settings import Settings, keep_what_needs_restart, load_settings, settings_to_file, wall_ns
-from hawatch.agent.state import AdminState, load_admin, save_admin
+from hawatch.agent.state import AdminState
 from hawatch.agent.status import StatusInputs, encode_status
 from hawatch.config.diff import describe_changes
-from hawatch.control.server import ControlServer
-from hawatch.errors import ConfigError, HawatchError, KernelError, RefusedError
+from hawatch.errors import ConfigError, HawatchError, KernelError, LocalError, RefusedError
 from hawatch.model import Admin, DestinationKey, Event, Plan, ServiceKey, Severity
 
 REASONS_SHOWN_MAX = 20
@@ -89,6 +91,18 @@ class Legacy:
     """Makes what decides on ownership."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What a reload is carried out with."""
+
+    settings: Settings
+    changes: list[str]
+    kernels: list[Kernel]
+    """Those that are not open yet."""
+    descriptor: int
+    """The file with the settings for the keeper; -1 where nothing has changed."""
+
+
 class Core:
     """The state of one core and what ties its tasks together."""
 
@@ -97,8 +111,9 @@ class Core:
         self.events = EventLog(settings.node, wall_ns)
         self.writer = EventWriter(settings.places.events_file)
         self.events.listen(self.writer.write)
-        self.admin, self._admin_problem = load_admin(settings.places.admin_file)
-        self.ownership: Ownership = legacy.ownership(settings, self.admin.gaveaway, self._remember_giveaway)
+        self.admin = AdminKeeper(settings.places.admin_file, settings.plan, self.events.emit)
+        gaveaway = self.admin.state.gaveaway
+        self.ownership: Ownership = legacy.ownership(settings, gaveaway, self.admin.remember_giveaway)
         self.ownership.watch_servers(lambda: self.table.count_seen())
         self.lag = LagMeter()
         self.started_wall_ns = legacy.started_wall_ns
@@ -106,8 +121,10 @@ class Core:
         self._kernels = kernels
         self._reload_lock = trio.Lock()
         self._reload_problem = ""
-        self._admin_moved = trio.Event()
         self.stopping = ""
+        self.ctl = CtlSocket(
+            settings.places, Commands(self).handle, self.events.emit, lambda: send_leash(leash, WantListener())
+        )
         self.table = TableKeeper(settings.plan, self.events.emit, Memento(legacy.memento))
         self.console = ConsoleLink(
             self.events,
@@ -124,18 +141,15 @@ class Core:
 
     async def run(self, listener: socket.socket) -> None:
         """Run until the keeper says stop or is gone."""
-        if self._admin_problem:
-            self.events.emit([Event("state_broken", self._admin_problem, Severity.WARNING)])
         if self.settings.plan.services:
             self.table.set_kernel(self._kernels.open(), self._kernels.open())
-        server = ControlServer(Commands(self).handle, _socket_group(self.settings.places.ctl_socket))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._remember_events)
             nursery.start_soon(self.table.run, self)
             nursery.start_soon(self.ownership.run, self.events.emit, self.table.wake_all)
-            nursery.start_soon(server.serve, trio.SocketListener(trio.socket.from_stdlib_socket(listener)))
+            nursery.start_soon(self.ctl.serve, listener)
             nursery.start_soon(measure_lag, self.lag, self._status_line)
-            nursery.start_soon(self._keep_admin)
+            nursery.start_soon(self.admin.run)
             notify_service_manager(os.environ.get("NOTIFY_SOCKET", ""), "READY=1")
             await self._obey(nursery)
             if self.stopping:  # without the keeper another agent goes on with what is owned
@@ -177,6 +191,8 @@ class Core:
                 nursery.start_soon(self.console.work, descriptor)
             case Link(worker=worker) if descriptor is not None:
                 nursery.start_soon(self.workers.work, worker, descriptor)
+            case Listener() if descriptor is not None:
+                self.ctl.take(descriptor)
             case WorkerLost():
                 self.workers.lost(message)
             case WorkerStarted():
@@ -213,29 +229,34 @@ class Core:
         """Apply the configuration file: all of it, or nothing. Return what has changed."""
         async with self._reload_lock:
             try:
-                settings, changes, kernels = await trio.to_thread.run_sync(self._prepare_reload)
-            except (ConfigError, KernelError) as error:
+                prepared = await trio.to_thread.run_sync(self._prepare_reload)
+            except (ConfigError, KernelError, RefusedError) as error:
                 self._reload_problem = str(error).splitlines()[0]
                 self.events.emit([_rejected(error)])
                 raise
             self._reload_problem = ""
+            changes = prepared.changes
             if changes:
                 try:
-                    changes += self._adopt(settings, kernels)
-                except RefusedError as error:
-                    for kernel in kernels:
+                    async with self.admin.lock:
+                        changes += self._adopt(prepared)
+                except (RefusedError, trio.Cancelled) as error:
+                    for kernel in prepared.kernels:
                         kernel.close()
-                    self.events.emit([_rejected(error)])
+                    if isinstance(error, RefusedError):
+                        self.events.emit([_rejected(error)])
                     raise
+                finally:
+                    os.close(prepared.descriptor)
             else:
                 self.ownership.set_settings(self.settings)  # the key file may be another one
             numbers = {"changes": len(changes)}
-            same = "the file is the same" + ("; the keys were read again" if settings.config.leased else "")
+            same = "the file is the same" + ("; the keys were read again" if self.settings.config.leased else "")
             reason = "; ".join(changes[:REASONS_SHOWN_MAX]) or same
             self.events.emit([Event("config_reloaded", reason, numbers=numbers)])
             return changes
 
-    def _prepare_reload(self) -> tuple[Settings, list[str], list[Kernel]]:
+    def _prepare_reload(self) -> _Prepared:
         """Read the file and open what it needs that is not open yet. Runs in a thread; changes nothing."""
         new = load_settings(self.settings.places, self.settings.node_wanted)
         if new.node != self.settings.node:
@@ -246,33 +267,35 @@ class Core:
             from hawatch.agent.lease_site import read_keys
 
             read_keys(settings.config)  # a file without keys is refused with everything else
+        try:
+            check_may_give(settings.config.control.group)
+        except LocalError as error:
+            raise RefusedError(f"{error}; nothing was changed") from error
         kernels: list[Kernel] = []
         if settings.plan.services:
             self._kernels.check(settings.plan)
             if not self.table.has_kernel:
                 kernels = [self._kernels.open(), self._kernels.open()]
-        return settings, changes, kernels
+        try:
+            descriptor = settings_to_file(settings) if changes else -1  # takes long where there are many servers
+        except OSError as error:
+            for kernel in kernels:
+                kernel.close()
+            raise RefusedError(f"{error.strerror}; nothing was changed") from error
+        return _Prepared(settings, changes, kernels, descriptor)
 
-    def _adopt(self, settings: Settings, kernels: list[Kernel]) -> list[str]:
+    def _adopt(self, prepared: _Prepared) -> list[str]:
         """Make new settings the ones in force, and return what that means beside what the file says.
 
         The keeper is told first: the next core is born with them.
         """
-        try:
-            descriptor = settings_to_file(settings)
-        except OSError as error:
-            raise RefusedError(f"{error.strerror}; nothing was changed") from error
-        try:
-            if not send_leash(self._leash, Adopt(), descriptor):
-                raise RefusedError("the keeper does not listen; nothing was changed")
-        finally:
-            os.close(descriptor)
-        self.admin, told = follow_renames(self.admin, self.settings.plan, settings.plan)
-        if told:
-            self._admin_moved.set()
+        settings = prepared.settings
+        if not send_leash(self._leash, Adopt(), prepared.descriptor):
+            raise RefusedError("the keeper does not listen; nothing was changed")
+        told = self.admin.follow(settings.plan)
         self.settings = settings
-        if kernels:
-            self.table.set_kernel(*kernels)
+        if prepared.kernels:
+            self.table.set_kernel(*prepared.kernels)
         self.table.set_plan(settings.plan)
         self.workers.set_plan(settings.plan)
         self.ownership.set_settings(settings)
@@ -285,40 +308,14 @@ class Core:
         return self.settings.plan
 
     async def set_admin(self, state: AdminState, events: list[Event]) -> None:
-        """Write down what the administrator says, then act on it. Commands take turns."""
-        path = self.settings.places.admin_file
-        try:
-            await trio.to_thread.run_sync(save_admin, path, state.to_file())
-        except OSError as error:
-            reason = f"{path} cannot be written ({error.strerror}): nothing was changed, for it would not survive"
-            raise RefusedError(reason) from error
-        state.gaveaway = self.admin.gaveaway
-        self.admin = state
-        self._admin_problem = ""
+        """Write down what the administrator says, then act on it. The keeper's lock must be held."""
+        await self.admin.say(state, self.settings.plan)
         self.events.emit(events)
         await self.table.settle({event.service for event in events})
 
-    def _remember_giveaway(self, paused: bool) -> None:  # noqa: FBT001 - a callback
-        self.admin = AdminState(self.admin.to_file())
-        self.admin.gaveaway = paused
-        self._admin_moved.set()
-
-    async def _keep_admin(self) -> None:
-        """Write down what has changed without a command that waits: a giveaway, services with other names."""
-        while True:
-            await self._admin_moved.wait()
-            self._admin_moved = trio.Event()
-            path = self.settings.places.admin_file
-            try:
-                await trio.to_thread.run_sync(save_admin, path, self.admin.to_file())
-            except OSError as error:
-                what = "a restart forgets the giveaway, or what was drained or disabled under another service's name"
-                self._admin_problem = f"{path} cannot be written ({error.strerror}): {what}"
-                self.events.emit([Event("state_broken", self._admin_problem, Severity.WARNING)])
-
     def admin_words(self) -> Mapping[tuple[str, str], Admin]:
         """Return what the administrator said, by service and server."""
-        return self.admin.entries()
+        return self.admin.state.entries()
 
     def inactive_groups(self) -> frozenset[str]:
         """Return the groups whose services only their owner keeps in the table, which is not us now."""
@@ -357,8 +354,8 @@ class Core:
 
     def warnings(self) -> list[str]:
         """Return what is not as it should be, a sentence each."""
-        found = [self._admin_problem, self.writer.problem, *self.ownership.warnings()]
-        found += [*self.table.problems(), *self.console.warnings, self.settings.clock_warning]
+        found = [self.admin.problem, self.ctl.problem, self.writer.problem, *self.ownership.warnings()]
+        found += [*self.table.problems(), *self.workers.problems(), *self.console.warnings, self.settings.clock_warning]
         if self._reload_problem:
             found.append(f"the last reload was refused, the earlier configuration is in force: {self._reload_problem}")
         return [text for text in [*found, *self.settings.warnings] if text]
@@ -369,16 +366,6 @@ def _rejected(error: HawatchError) -> Event:
     more = f"; and {len(lines) - REASONS_SHOWN_MAX} more" if len(lines) > REASONS_SHOWN_MAX else ""
     reason = "; ".join(lines[:REASONS_SHOWN_MAX]) + more
     return Event("config_rejected", reason, Severity.WARNING, numbers={"problems": len(lines)})
-
-
-def _socket_group(path: Path) -> Callable[[], int | None]:
-    def group_id() -> int | None:
-        try:
-            return path.stat().st_gid
-        except OSError:
-            return None
-
-    return group_id
 
 
 def run_core(

@@ -110,32 +110,6 @@ def decide_admin(
     return changes, events
 
 
-def follow_renames(state: AdminState, old: Plan, new: Plan) -> tuple[AdminState, list[str]]:
-    """Return what an administrator said under the services' new names, and a sentence for each that has another one.
-
-    A service that has the same place in the kernel is the same: its drained servers must not come back because the
-    file calls it otherwise.
-    """
-    names = {service.virtual.key: service.name for service in old.services}
-    renamed = {
-        before: service.name
-        for service in new.services
-        if (before := names.get(service.virtual.key, service.name)) != service.name
-    }
-    if not any(service in renamed for service, _ in state.entries()):
-        return state, []
-    moved = AdminState(state.to_file())
-    for service, server in state.entries():
-        if service in renamed:
-            moved.set(service, server, Admin.NONE)
-    told = []
-    for (service, server), word in state.entries().items():
-        if service in renamed:
-            moved.set(renamed[service], server, word)
-            told.append(f"service {renamed[service]}: {server} stays {word}, as it was when it was called {service}")
-    return moved, told
-
-
 def drain_ended(servers: Iterable[tuple[ServicePlan, DestinationKey]], plan: Plan, state: AdminState) -> str:
     """Return why nobody can wait any more for the connections of servers that were drained; "" where it goes on."""
     now = {service.virtual.key: service for service in plan.services}

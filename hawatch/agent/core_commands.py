@@ -8,6 +8,7 @@ from typing import Protocol
 import msgspec
 import trio
 
+from hawatch.agent.admin_keeper import AdminKeeper
 from hawatch.agent.core_admin import Change, Verb, apply_changes, decide_admin, drain_ended, find_servers
 from hawatch.agent.events import EventLog, Record
 from hawatch.agent.ownership import Ownership
@@ -40,7 +41,7 @@ class Agent(Protocol):
     """What the commands need of the core."""
 
     events: EventLog
-    admin: AdminState
+    admin: AdminKeeper
     ownership: Ownership
 
     def plan(self) -> Plan:
@@ -67,7 +68,6 @@ class Commands:
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
-        self._admin_lock = trio.Lock()
 
     async def handle(self, request: protocol.AnyRequest, send: Send) -> Reply:
         """Carry out one request and return the final reply."""
@@ -102,9 +102,13 @@ class Commands:
             case protocol.Takeover(group=group):
                 return Done(data=raw(await ownership.takeover(group)))
             case protocol.Giveaway():
-                return Done(data=raw(await ownership.giveaway()))
+                told = await ownership.giveaway()
+                await self._agent.admin.settle()
+                return Done(data=raw(told))
             case protocol.Resume():
-                return Done(data=raw(await ownership.resume()))
+                told = await ownership.resume()
+                await self._agent.admin.settle()
+                return Done(data=raw(told))
 
     async def _reload(self) -> Reply:
         try:
@@ -121,8 +125,8 @@ class Commands:
         self, request: protocol.Drain | protocol.Undrain | protocol.Disable | protocol.Enable, send: Send
     ) -> Reply:
         verb = VERBS[type(request)]
-        async with self._admin_lock:
-            plan, state = self._agent.plan(), self._agent.admin
+        async with self._agent.admin.lock:
+            plan, state = self._agent.plan(), self._agent.admin.state
             servers = find_servers(plan, request.service, request.server)
             changes, events = decide_admin(verb, servers, state, protocol.asker(request))
             if changes:
@@ -150,7 +154,7 @@ class Commands:
         left = 0
         with trio.move_on_after(timeout_s if timeout_s > 0 else float("inf")):
             while True:
-                if why := drain_ended(servers, self._agent.plan(), self._agent.admin):
+                if why := drain_ended(servers, self._agent.plan(), self._agent.admin.state):
                     raise RefusedError(f"{why}: the wait is over")
                 counts = await self._agent.connections({service for service, _ in keys})
                 left = sum(count for key, count in counts.items() if key in keys)

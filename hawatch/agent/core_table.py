@@ -103,7 +103,8 @@ class TableKeeper:
         self._table: Table = {}
         self._names: dict[ServiceKey, str] = {}
         """The plan's services by what the kernel knows them by."""
-        self._left_over: set[ServiceKey] = set()
+        self._left_over: dict[ServiceKey, str] = {}
+        """Services that are to be removed from the kernel, by what they were called."""
         """Services of earlier plans that the present one does not have."""
         self._dirty: set[str] = set()
         self._drifted: set[str] = set()
@@ -117,6 +118,8 @@ class TableKeeper:
         self._timeouts: IpvsTimeouts | None = None
         self._read_problem = ""
         self._refusals: dict[str, tuple[str, ...]] = {}
+        self._unremoved: dict[ServiceKey, tuple[str, str]] = {}
+        """Services that the kernel does not let go of: name and reason."""
         self.set_plan(plan)
 
     # --- what wakes it ---------------------------------------------------------------------------------------
@@ -125,7 +128,8 @@ class TableKeeper:
         """Go on by a new plan; what only the old one had is taken out of the kernel."""
         self._plan = plan
         earlier, self._names = self._names, {service.virtual.key: service.name for service in plan.services}
-        self._left_over = (self._left_over | earlier.keys()) - self._names.keys()
+        left_over = self._left_over | earlier
+        self._left_over = {key: name for key, name in left_over.items() if key not in self._names}
         self._by_check: dict[str, list[str]] = {}
         for service in plan.services:
             for server in (*service.servers, *((service.sorry,) if service.sorry else ())):
@@ -201,7 +205,7 @@ class TableKeeper:
                 await trio.sleep(REREAD_PAUSE_S)
             else:
                 self._dirty.update(self._refusals)
-            if self._dirty:
+            if self._dirty or (self._unremoved and not asked):
                 self._woken.set()
 
     async def _reread(self) -> None:
@@ -254,6 +258,7 @@ class TableKeeper:
             admin=view.admin_words(),
             kernel=self._table,
             weights=view.workers.weights,
+            hindrances=view.workers.hindrances,
             inactive_groups=view.inactive_groups(),
         )
         decision = decide(plan, inputs, self._memory, names)
@@ -285,12 +290,21 @@ class TableKeeper:
     def _remove_unwanted(self, view: View) -> None:
         """Take out services of ours that are not wanted any more: of an earlier plan, or of an inactive group."""
         inactive = view.inactive_groups()
-        gone, self._left_over = self._left_over, set()
+        gone, self._left_over = self._left_over, {}
         if inactive:
-            gone |= {service.virtual.key for service in self._plan.services if service.group in inactive}
+            gone |= {service.virtual.key: service.name for service in self._plan.services if service.group in inactive}
         present = {key: self._table[key] for key in gone if key in self._table}
+        refused = []
         if present and self._kernel is not None:
-            self._send(self._kernel, diff(present, {}, gone), present)
+            refused = self._send(self._kernel, diff(present, {}, gone), present)
+        told, self._unremoved = self._unremoved, {}
+        for change, text in refused:
+            key = service_of(change)
+            self._unremoved[key] = gone[key], text
+            if key not in self._names:
+                self._left_over[key] = gone[key]
+            if key not in told:
+                self._emit([_refused_event(text, gone[key])])
 
     def _send(self, kernel: Kernel, changes: tuple[Change, ...], present: Table) -> list[tuple[Change, str]]:
         """Send changes of the services in `present`, remember what comes of them; return what was refused."""
@@ -332,7 +346,7 @@ class TableKeeper:
             name = names[service_of(change)]
             self._refusals[name] = (*self._refusals.get(name, ()), text)
             if text not in known:
-                self._emit([Event("ipvs_refused", f"{text}; it is tried again", Severity.WARNING, service=name)])
+                self._emit([_refused_event(text, name)])
 
     def _note_read_problem(self, text: str) -> None:
         if text and not self._read_problem:
@@ -361,11 +375,12 @@ class TableKeeper:
     def problems(self) -> list[str]:
         """Return what is wrong, a sentence each."""
         refusals = [f"service {name}: {text}" for name, texts in self._refusals.items() for text in texts]
+        refusals += [f"service {name} is to be removed: {text}" for name, text in self._unremoved.values()]
         return [*refusals, *([self._read_problem] if self._read_problem else [])]
 
     def refused(self) -> int:
         """Return how many services there are of which the kernel refuses a change."""
-        return len(self._refusals)
+        return len(self._refusals) + len(self._unremoved)
 
     def count_up(self) -> tuple[int, int]:
         """Return how many servers are up, and how many there are."""
@@ -410,6 +425,10 @@ def _timed(decision: Decision, now_wall_ns: int) -> Iterator[Event]:
             kernel_ms = max(0, now_wall_ns - verdict_ns) / NS_PER_MS
             event = replace(event, numbers={**event.numbers, "kernel_ms": round(kernel_ms, 1)})
         yield event
+
+
+def _refused_event(text: str, service: str) -> Event:
+    return Event("ipvs_refused", f"{text}; it is tried again", Severity.WARNING, service=service)
 
 
 def _drift_event(drift: list[Change], service: str) -> Event:

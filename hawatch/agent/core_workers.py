@@ -7,7 +7,7 @@ and what it knows; the worker answers with everything that it knows, which wins.
 from __future__ import annotations
 
 import socket
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -25,6 +25,10 @@ from hawatch.model import Check, CheckState, Event, Plan, Severity, Verdict
 READ_BYTES = 1 << 18
 SUMMARIES_REMEMBERED = 30
 """About a minute."""
+HINDERED_RUNS = 5
+"""A check of which so many runs in a row failed because of this machine is told of."""
+HINDRANCES_SHOWN_MAX = 5
+"""Different reasons of that which the status spells out."""
 RELINK_S = 1.0
 """A channel that broke is asked for anew after so long."""
 
@@ -78,6 +82,8 @@ class Workers:
         self.summaries: dict[str, CheckSummary] = {}
         self.weights: dict[str, int] = {}
         """Weights that checks asked for."""
+        self.hindrances: dict[str, str] = {}
+        """Why this machine cannot run a check, by check: its verdict, if any, is not looked after."""
         self.by_name: dict[str, Worker] = {}
         self._emit = emit
         self._changed = changed
@@ -94,6 +100,7 @@ class Workers:
         self.verdicts = {check: verdict for check, verdict in self.verdicts.items() if check in plan.checks}
         self.summaries = {check: summary for check, summary in self.summaries.items() if check in plan.checks}
         self.weights = {check: weight for check, weight in self.weights.items() if check in plan.checks}
+        self.hindrances = {check: reason for check, reason in self.hindrances.items() if check in plan.checks}
         wanted = wanted_children(plan)
         for name in wanted:
             self.by_name.setdefault(name, Worker(name)).assign.set()
@@ -102,6 +109,14 @@ class Workers:
                 del self.by_name[name]
                 if scope := self._channels.pop(name, None):
                     scope.cancel()
+
+    def problems(self) -> list[str]:
+        """Return why checks cannot be run, a sentence each."""
+        counts = Counter(self.hindrances.values()).most_common()
+        more = [f"{len(counts) - HINDRANCES_SHOWN_MAX} more reasons why checks cannot be run"]
+        return [_hindrance_text(count, reason) for reason, count in counts[:HINDRANCES_SHOWN_MAX]] + (
+            more if len(counts) > HINDRANCES_SHOWN_MAX else []
+        )
 
     def all_complete(self) -> bool:
         """Tell whether every worker that probes has told what it knows."""
@@ -277,6 +292,8 @@ class Workers:
         return changed
 
     def _take_summaries(self, summaries: Iterable[CheckSummary]) -> None:
+        before_all = self.hindrances
+        self.hindrances = dict(before_all)
         for summary in summaries:
             check = summary.check
             if check not in self._plan.checks:
@@ -285,6 +302,23 @@ class Workers:
             if summary.latency_us < 0 and before is not None:
                 summary = msgspec.structs.replace(summary, latency_us=before.latency_us)
             self.summaries[check] = summary
+            self.hindrances.pop(check, None)
+            if summary.inconclusive >= HINDERED_RUNS:
+                self.hindrances[check] = summary.last_reason
+        if self.hindrances != before_all:
+            self._tell_hindrances(set(before_all.values()))
+            self._changed(before_all.keys() | self.hindrances.keys())
+
+    def _tell_hindrances(self, known: set[str]) -> None:
+        """Tell of each reason why checks cannot be run once, however many there are of them."""
+        for reason, count in Counter(self.hindrances.values()).items():
+            if reason not in known:
+                self._emit([Event("probe_hindered", _hindrance_text(count, reason), Severity.WARNING)])
+
+
+def _hindrance_text(count: int, reason: str) -> str:
+    checks = "1 check" if count == 1 else f"{count} checks"
+    return f"{checks} cannot be run from this machine ({reason}): what is known of the servers stays as it was"
 
 
 async def _receive(stream: trio.SocketStream) -> bytes:

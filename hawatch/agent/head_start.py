@@ -28,8 +28,8 @@ import msgspec
 from hawatch import __version__
 from hawatch.actions.ipvs import Ipvs, check_capabilities
 from hawatch.agent.places import Places
-from hawatch.agent.runtime import lock_runtime, lock_state
-from hawatch.agent.state import AdminState, read_admin
+from hawatch.agent.runtime import check_may_give, lock_runtime, lock_state
+from hawatch.agent.state import AdminState, follow_renames, read_admin
 from hawatch.decoding import UNDECODABLE
 from hawatch.errors import HawatchError
 from hawatch.health.decide import Inputs, decide
@@ -57,7 +57,9 @@ class HeadStart(msgspec.Struct, frozen=True, array_like=True):
     files: dict[str, Stamp]
     """The other files that it names, as they were."""
     raw: bool
-    """Its probes need raw sockets."""
+    """Its probes or its VIPs need raw sockets."""
+    group: str
+    """Whose members may use the ctl socket, beside the agent's own; "" for nobody's."""
     services: tuple[ServicePlan, ...]
 
 
@@ -75,6 +77,7 @@ def take_head_start(
         found = _recall(places, node_wanted)
         if found is None or (found.raw and not _may_use_raw_sockets()):
             return 0
+        check_may_give(found.group)
         plan = Plan(found.services, {})
         if lacking(plan):
             return 0
@@ -120,7 +123,8 @@ def _head_start(settings: Settings, content: bytes) -> HeadStart | None:
         host=socket.gethostname(),
         content=content,
         files={name: _stamp(name) for _, name in secret_files(config)},
-        raw=any(check.type == "ping" for check in plan.checks.values()),
+        raw=config.leased or bool(config.group) or any(check.type == "ping" for check in plan.checks.values()),
+        group=config.control.group,
         services=services,
     )
 
@@ -144,7 +148,7 @@ def _recall(places: Places, node_wanted: str) -> HeadStart | None:
 def _fill(plan: Plan, places: Places, open_kernel: Callable[[], Kernel]) -> int:
     """Decide as the core will at first, and apply it."""
     try:
-        admin = read_admin(places.admin_file)
+        admin, _ = follow_renames(read_admin(places.admin_file), plan)
     except FileNotFoundError:
         admin = AdminState()
     with contextlib.closing(open_kernel()) as kernel:

@@ -25,11 +25,25 @@ from dataclasses import dataclass, field
 
 from hawatch.agent.child import CONSOLE, CONSOLE_KIND, CORE, ChildKind, fork_child, wanted_children
 from hawatch.agent.link import leash_pair, receive_leash, send_leash, work_pair
-from hawatch.agent.messages import Adopt, AreYouThere, IAmHere, Link, Reload, Stop, WantLink, WorkerLost, WorkerStarted
+from hawatch.agent.messages import (
+    Adopt,
+    AreYouThere,
+    IAmHere,
+    LeashMessage,
+    Link,
+    Listener,
+    Reload,
+    Stop,
+    WantLink,
+    WantListener,
+    WorkerLost,
+    WorkerStarted,
+)
 from hawatch.agent.process import describe_end, notify_service_manager
+from hawatch.agent.runtime import give_to_group, make_directory, open_ctl_socket
 from hawatch.agent.settings import Settings, now_ns, settings_from_file, settings_to_file
 from hawatch.agent.ward import Ask, Command, Kill, Limits, Start, Ward, WardState
-from hawatch.errors import PeerError
+from hawatch.errors import LocalError, PeerError
 from hawatch.model import NS_PER_MS, NS_PER_S
 
 CORE_LIMITS = Limits(silence_ns=5 * NS_PER_S, good_ns=NS_PER_S // 2, first_delay_ns=0, delay_max_ns=NS_PER_S)
@@ -143,20 +157,56 @@ class Keeper:
             match received:
                 case IAmHere(number=number), None:
                     child.ward.answered(number)
-                case Adopt(), int(descriptor) if child.kind.name == CORE:
-                    self._adopt(settings_from_file(descriptor))
-                    gc.freeze()
-                case WantLink(worker=name), None if child.kind.name == CORE:
-                    if name in self._children and name != CORE:
-                        self._connect(child, self._children[name])
+                case message, descriptor if child.kind.name == CORE and self._obey(child, message, descriptor):
+                    pass
                 case message, _:
                     self._kill(child, f"it sent {type(message).__name__}, which is not its to send")
+
+    def _obey(self, core: Child, message: LeashMessage, descriptor: int | None) -> bool:
+        """Do what the core asks for; False when that is not its to ask."""
+        match message, descriptor:
+            case Adopt(), int(descriptor):
+                self._adopt(settings_from_file(descriptor))
+                gc.freeze()
+            case WantListener(), None:
+                self._listen_anew()
+            case WantLink(worker=name), None:
+                if name in self._children and name != CORE:
+                    self._connect(core, self._children[name])
+            case _:
+                return False
+        return True
+
+    def _listen_anew(self) -> None:
+        """Make the ctl socket again, for this core and all to come: somebody has removed its file."""
+        places, group = self._settings.places, self._settings.config.control.group
+        try:
+            make_directory(places.runtime_dir)
+            listener = open_ctl_socket(places, group)
+        except LocalError as error:
+            _say(f"{error}; it is tried again")
+            return
+        self._ctl_listener.close()
+        self._ctl_listener = listener
+        self._tell_core(Listener(), listener.fileno())
+
+    def _give_sockets(self, group: str) -> None:
+        """Have the members of another group of users use the sockets. The core has seen to it that we may."""
+        for path in (self._settings.places.ctl_socket, self._settings.places.console_socket):
+            try:
+                give_to_group(path, group)
+            except FileNotFoundError:
+                pass  # it is made with the right one
+            except (LocalError, OSError) as error:
+                _say(f"{path} stays with the group of users that it had: {error}")
 
     # --- children --------------------------------------------------------------------------------------------
 
     def _adopt(self, settings: Settings) -> None:
         """Have exactly the children that the settings need."""
-        self._settings = settings
+        earlier, self._settings = self._settings, settings
+        if settings.config.control != earlier.config.control:
+            self._give_sockets(settings.config.control.group)
         wanted = wanted_children(settings.plan)
         if self._mains.console is not None:
             wanted[CONSOLE] = CONSOLE_KIND
@@ -288,10 +338,10 @@ class Keeper:
         finally:
             os.close(descriptor)
 
-    def _tell_core(self, message: WorkerLost | WorkerStarted | Reload | Stop) -> None:
+    def _tell_core(self, message: LeashMessage, descriptor: int | None = None) -> None:
         core = self._children.get(CORE)
         if core is not None and core.leash is not None:
-            send_leash(core.leash, message)
+            send_leash(core.leash, message, descriptor)
 
     # --- ends ------------------------------------------------------------------------------------------------
 

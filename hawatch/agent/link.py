@@ -19,11 +19,13 @@ from hawatch.agent.messages import (
     IAmHere,
     LeashMessage,
     Link,
+    Listener,
     Reload,
     Stop,
     Summary,
     Verdicts,
     WantLink,
+    WantListener,
     WorkerLost,
     WorkerStarted,
     WorkMessage,
@@ -35,7 +37,10 @@ LENGTH_BYTES = 4
 DESCRIPTORS_LIMIT = 4
 """Descriptors taken from one leash packet; every message carries at most one."""
 
-AnyLeash = AreYouThere | IAmHere | Link | WorkerLost | WorkerStarted | Reload | Stop | Adopt | WantLink
+AnyLeash = (
+    AreYouThere | IAmHere | Link | WorkerLost | WorkerStarted | Reload | Stop | Adopt | WantLink
+    | WantListener | Listener
+)  # fmt: skip
 AnyWork = Assign | Verdicts | Summary | WantCounts | Counted
 
 _encoder = msgspec.msgpack.Encoder()

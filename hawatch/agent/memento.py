@@ -29,6 +29,8 @@ class _Service(msgspec.Struct, array_like=True):
     states: list[tuple[str, int, ServerState]]
     last_serving: list[tuple[str, int]]
     down: bool
+    inherited: bool
+    standby: bool
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -93,6 +95,8 @@ def _from_memory(service: ServiceMemory) -> _Service:
         [(key.address, key.port, state) for key, state in service.states.items()],
         [(key.address, key.port) for key in service.last_serving],
         service.down,
+        service.inherited,
+        service.standby,
     )
 
 
@@ -101,4 +105,6 @@ def _to_memory(service: _Service) -> ServiceMemory:
         {DestinationKey(address, port): state for address, port, state in service.states},
         frozenset(DestinationKey(address, port) for address, port in service.last_serving),
         service.down,
+        service.inherited,
+        service.standby,
     )

@@ -88,6 +88,14 @@ class Adopt(LeashMessage, frozen=True, tag=True):
     """
 
 
+class WantListener(LeashMessage, frozen=True, tag=True):
+    """Core to keeper: the file of the ctl socket is gone, make another one."""
+
+
+class Listener(LeashMessage, frozen=True, tag=True):
+    """Keeper to core, with a listening ctl socket: serve this one from now on."""
+
+
 class WorkMessage(msgspec.Struct, frozen=True, tag=True):
     """Base of what passes between core and prober."""
 
@@ -118,6 +126,8 @@ class CheckSummary(msgspec.Struct, frozen=True, array_like=True):
     """Of the last successful run; -1 if there was none."""
     last_reason: str
     """Reason of the last run if it failed, though the verdict may still be up."""
+    inconclusive: int = 0
+    """Runs in a row, up to the last, that failed because of this machine and so say nothing of the server."""
 
 
 class Summary(WorkMessage, frozen=True, tag=True):

@@ -10,8 +10,9 @@ are we.
 
 When this process itself is held up (stopped, starved, or blocked by a plug-in), failures seen then are discarded: they
 tell of us and not of the servers. So are those of runs for which this machine had no descriptor, memory or local port
-left. What succeeded is believed. So is a failure after `DOUBTS_MAX` of the same check in a row that were put down to a
-pause: a process that is late all the time would else never take a server out.
+left, or no such interface or address; where that goes on, the core tells of it. What succeeded is believed. So is a
+failure after `DOUBTS_MAX` of the same check in a row that were put down to a pause: a process that is late all the time
+would else never take a server out.
 """
 
 from __future__ import annotations
@@ -224,6 +225,7 @@ class Prober:
             result = fit(result)
         watched.runs += 1
         watched.all_runs += 1
+        watched.inconclusive = watched.inconclusive + 1 if result.inconclusive and not result.ok else 0
         if result.ok:
             watched.latency_us = (finished_ns - started_ns) // 1000
             watched.latencies.note(watched.latency_us)
@@ -281,7 +283,7 @@ class Prober:
     def summary(self) -> Summary:
         """Return the numbers since the last summary, and begin anew."""
         rows = [
-            CheckSummary(one.check.id, one.runs, one.failures, one.latency_us, one.last_reason)
+            CheckSummary(one.check.id, one.runs, one.failures, one.latency_us, one.last_reason, one.inconclusive)
             for one in self.watched.values()
             if one.runs
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import grp
 import os
@@ -81,6 +82,20 @@ def group_id(name: str) -> int:
         raise LocalError(f'there is no group of users "{name}" for the ctl socket') from None
 
 
+def give_to_group(path: Path, group: str) -> None:
+    """Let a group of users use a socket, "" for the agent's own. Raises OSError, or LocalError for no group."""
+    owner_gid = group_id(group) if group else os.getegid()
+    if path.stat().st_gid != owner_gid:
+        os.chown(path, -1, owner_gid)
+
+
+def check_may_give(group: str) -> None:
+    """Raise LocalError where this process may not let a group of users use its sockets, or there is no such group."""
+    allowed = {group_id(group)} if group else set()
+    if os.geteuid() != 0 and not allowed <= {os.getegid(), *os.getgroups()}:
+        raise LocalError(f'the agent was started when its user was no member of group "{group}" of [control]')
+
+
 def open_ctl_socket(places: Places, group: str) -> socket.socket:
     """Return the listening ctl socket, replacing what an earlier agent left. The lock must be held."""
     owner_gid = group_id(group) if group else -1
@@ -98,5 +113,7 @@ def open_ctl_socket(places: Places, group: str) -> socket.socket:
         listener.listen(CTL_BACKLOG)
     except OSError as error:
         listener.close()
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)  # nobody would answer there
         raise LocalError(f"cannot make the ctl socket {path}: {error.strerror or error}") from error
     return listener

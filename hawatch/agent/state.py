@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from hawatch.decoding import UNDECODABLE
-from hawatch.model import Admin
+from hawatch.model import Admin, Plan
 
 VERSION = 1
 SIZE_LIMIT = 16 << 20
@@ -31,6 +31,8 @@ class AdminFile(msgspec.Struct, frozen=True):
     version: int = VERSION
     servers: list[AdminEntry] = []
     gaveaway: bool = False
+    virtuals: dict[str, str] = {}
+    """What each service of `servers` has in the kernel ("tcp 192.0.2.110:80", "fwmark 7"), by its name."""
 
 
 class AdminState:
@@ -41,6 +43,7 @@ class AdminState:
     def __init__(self, file: AdminFile = AdminFile()) -> None:  # noqa: B008 - frozen
         self.gaveaway = file.gaveaway
         self._servers = {(entry.service, entry.server): entry.admin for entry in file.servers}
+        self._virtuals = dict(file.virtuals)
 
     def of(self, service: str, server: str) -> Admin:
         """Return what was said of a server."""
@@ -60,7 +63,44 @@ class AdminState:
     def to_file(self) -> AdminFile:
         """Return what is to be written."""
         servers = [AdminEntry(service, server, admin) for (service, server), admin in sorted(self._servers.items())]
-        return AdminFile(servers=servers, gaveaway=self.gaveaway)
+        named = {service for service, _ in self._servers}
+        virtuals = {name: virtual for name, virtual in sorted(self._virtuals.items()) if name in named}
+        return AdminFile(servers=servers, gaveaway=self.gaveaway, virtuals=virtuals)
+
+    def locate(self, plan: Plan) -> None:
+        """Note what the services of a plan have in the kernel, to know them again by another name."""
+        names = {str(service.virtual.key): service.name for service in plan.services}
+        kept = {name: virtual for name, virtual in self._virtuals.items() if virtual not in names}
+        self._virtuals = kept | {name: virtual for virtual, name in names.items()}
+
+    def names(self) -> Mapping[str, str]:
+        """Return the services' names by what they have in the kernel, as far as that is known."""
+        return {virtual: name for name, virtual in self._virtuals.items()}
+
+
+def follow_renames(state: AdminState, plan: Plan) -> tuple[AdminState, list[str]]:
+    """Return what an administrator said under the names of a plan, and a sentence for each service with another one.
+
+    A service that has the same place in the kernel is the same: its drained servers must not come back because the
+    file calls it otherwise.
+    """
+    names = state.names()
+    renamed = {
+        before: service.name
+        for service in plan.services
+        if (before := names.get(str(service.virtual.key), service.name)) != service.name
+    }
+    moved = AdminState(state.to_file())
+    moved.locate(plan)
+    for service, server in state.entries():
+        if service in renamed:
+            moved.set(service, server, Admin.NONE)
+    told = []
+    for (service, server), word in state.entries().items():
+        if service in renamed:
+            moved.set(renamed[service], server, word)
+            told.append(f"service {renamed[service]}: {server} stays {word}, as it was when it was called {service}")
+    return moved, told
 
 
 def load_admin(path: Path) -> tuple[AdminState, str]:

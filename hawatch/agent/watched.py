@@ -39,6 +39,8 @@ class Watched:
     """Weight that the last good run asked for; -1: none; None: there was no good run."""
     doubted: int = 0
     """Failures in a row that were put down to this process."""
+    inconclusive: int = 0
+    """Runs in a row that this machine made fail, not the server."""
     all_runs: int = 0
     """With `all_failures` and `latencies`, never set back."""
     all_failures: int = 0

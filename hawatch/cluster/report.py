@@ -88,12 +88,14 @@ def owner_of(node: Node, group: str, now_ns: int) -> str:
 def group_part(node: Node, group: Ownership, now_ns: int) -> dict[str, object]:
     """Return a group's state with the sentence that says why."""
     owner = owner_of(node, group.name, now_ns)
+    claim = node.site.owner_claim(group.group, now_ns)
+    claimed = claim[1].epoch if claim is not None else 0  # one that has just started has seen none itself
     state = "owner" if group.state is GroupState.CLOSING else group.state.name.lower()
     return {
         "name": group.name,
         "state": state,
         "owner": owner,
-        "epoch": group.epoch if group.state is GroupState.OWNER else group.epoch_seen,
+        "epoch": group.epoch if group.state is GroupState.OWNER else max(group.epoch_seen, claimed),
         "reason": group.reason,
         "lease_left_ms": max(0, group.end_ns - now_ns) // NS_PER_MS if group.state is GroupState.OWNER else 0,
         "acquisitions": group.acquisitions,

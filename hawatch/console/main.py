@@ -106,6 +106,7 @@ class Console:
     def adopt(self, settings: Settings) -> None:
         """Make these settings the ones in force."""
         self.settings = settings
+        self.shelf.store.keep_ns = settings.config.console.keep
         targets = make_targets(settings.config)
         self.delivery.targets = targets
         self.delivery.cluster = settings.config.cluster.name

@@ -90,7 +90,8 @@ class Store:
         """What happened to the file and is to be told once, as an event."""
         self.history = History()
         """Never changed in place, as others read it while a thread is at work here: another takes its place."""
-        self._keep_ns = keep_ns
+        self.keep_ns = keep_ns
+        """How long events are kept."""
         self._wall_clock = wall_clock
         self._fresh_ns = 0
         """When the file was begun by this process."""
@@ -247,7 +248,7 @@ class Store:
         self, records: list[Record], policy: Policy, targets: Mapping[str, tuple[str, ...]]
     ) -> tuple[list[Record], History]:
         now_ns = self._wall_clock()
-        floor_ns = max(now_ns - self._keep_ns, self._meta("floor_ns"))
+        floor_ns = max(now_ns - self.keep_ns, self._meta("floor_ns"))
         history, changed, fresh = History(dict(self.history.entries)), dict[Key, Entry | None](), list[Record]()
         messages: list[Message] = []
         for record in records:
@@ -310,7 +311,7 @@ class Store:
         """Delete some of what is older than it is to be kept; return how many events went."""
 
         def work() -> int:
-            floor_ns = self._wall_clock() - self._keep_ns
+            floor_ns = self._wall_clock() - self.keep_ns
             count = self._db.execute("SELECT count(*) FROM event").fetchone()[0] if not self.in_memory else 0
             if count > EVENTS_MAX:
                 row = self._db.execute("SELECT at_ns FROM event ORDER BY at_ns LIMIT 1 OFFSET ?", (PURGE_ROWS,))

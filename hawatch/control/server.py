@@ -37,11 +37,13 @@ class ControlServer:
         self._clients = 0
 
     async def serve(self, listener: trio.SocketListener) -> None:
-        """Serve until cancelled, then close the socket."""
+        """Serve until cancelled, then close the socket; where it is closed before, to the end of its last client."""
         async with listener, trio.open_nursery() as nursery:
             while True:
                 try:
                     stream = await listener.accept()
+                except trio.ClosedResourceError:
+                    return
                 except OSError as error:  # out of descriptors: the client waits in the backlog
                     print(f"hawatch core: ctl socket: {error}", file=sys.stderr, flush=True)
                     await trio.sleep(1)

@@ -60,6 +60,8 @@ class Inputs:
     """What the kernel holds, for servers without a verdict."""
     weights: Mapping[str, int] = field(default_factory=dict)
     """Weights that probes asked for, by check id."""
+    hindrances: Mapping[str, str] = field(default_factory=dict)
+    """Why probes cannot be run, by check id."""
     inactive_groups: frozenset[str] = frozenset()
     """Groups whose services this director does not keep in the table now (``ipvs = "owner"`` on a standby)."""
 
@@ -100,6 +102,10 @@ class ServiceMemory:
     last_serving: frozenset[DestinationKey] = frozenset()
     """The servers that served when any did."""
     down: bool = False
+    inherited: bool = False
+    """Another agent before us found it down, and it has not been decided on since: nothing was told of that by us."""
+    standby: bool = False
+    """Another director has it in its table, and tells of its servers."""
 
 
 Memory = Mapping[str, ServiceMemory]
@@ -131,8 +137,8 @@ def decide(plan: Plan, inputs: Inputs, memory: Memory, services: Collection[str]
             continue
         if service.group and service.group in inputs.inactive_groups:
             statuses.append(ServiceStatus(service.name, "standby", "the owner of its group has it in its table"))
-            if service.name in remembered:
-                remembered[service.name] = _forget_failures(remembered[service.name])
+            last = memory.get(service.name, ServiceMemory()).last_serving
+            remembered[service.name] = ServiceMemory(last_serving=last, standby=True)
             continue
         outcome = _decide_service(service, inputs, memory.get(service.name, ServiceMemory()))
         wanted[service.virtual.key] = outcome.entry
@@ -161,7 +167,7 @@ def _decide_service(service: ServicePlan, inputs: Inputs, memory: ServiceMemory)
     undecided = any(one.state is ServerState.UNKNOWN for one in seen)
     sorry = _look(service, service.sorry, inputs, there) if service.sorry else None
     # What stands in at the start was called by the agent before us, for want of enough servers.
-    was_down = memory.down or bool(sorry and sorry.present and undecided)
+    was_down = memory.down or memory.inherited or bool(sorry and sorry.present and undecided)
     strength = sum(one.weight for one in seen if one.key in serving)
     enough = is_enough(service, strength, was_down=was_down)
     all_down = bool(seen) and not enough and (not undecided or bool(serving and sorry and sorry.present))
@@ -180,6 +186,7 @@ def _decide_service(service: ServicePlan, inputs: Inputs, memory: ServiceMemory)
         table |= held
         kept = frozenset(held)
     status = _service_status(service, seen, serving if enough else frozenset(), words, undecided=undecided)
+    down = status.state == "down" or (memory.down and status.state == "unknown")
     return _Outcome(
         TableEntry(service.virtual, table),
         tuple(_statuses(service, seen, sorry, table, kept)),
@@ -188,7 +195,8 @@ def _decide_service(service: ServicePlan, inputs: Inputs, memory: ServiceMemory)
         ServiceMemory(
             {one.key: one.state for one in seen},
             serving if enough else memory.last_serving,
-            status.state == "down" or (memory.down and status.state == "unknown"),
+            down,
+            was_down and status.state == "unknown" and not down,
         ),
     )
 
@@ -208,7 +216,7 @@ def _look(
 ) -> Seen:
     key = server.destination.key
     word = inputs.admin.get((service.name, str(key)), Admin.NONE)
-    return look(server, word, inputs.verdicts, inputs.weights, there.get(key))
+    return look(server, word, inputs.verdicts, inputs.weights, there.get(key), inputs.hindrances)
 
 
 def _members(service: ServicePlan, seen: Collection[Seen]) -> dict[DestinationKey, Destination]:
@@ -346,29 +354,25 @@ def _reason(one: Seen, *, kept: bool) -> str:
         case ServerState.DRAINING:
             return "drained by an administrator: no new connections until `hawatch ctl undrain`"
         case ServerState.UNKNOWN if one.present:
-            return "not probed yet: left as the kernel has it"
+            return f"{one.reason or 'not probed yet'}: left as the kernel has it"
         case ServerState.UNKNOWN:
-            return "not probed yet: not in IPVS before its first good probe"
+            return f"{one.reason or 'not probed yet'}: not in IPVS before its first good probe"
     reason = one.reason or "its probe fails"
     if one.admin is Admin.DRAINED:
         reason += " (and drained by an administrator)"
     return f"{reason} (stays in the table because no server is up)" if kept else reason
 
 
-def _forget_failures(memory: ServiceMemory) -> ServiceMemory:
-    """Return what a standby remembers: what fails is told anew when it is the owner again."""
-    states = {key: state for key, state in memory.states.items() if state is not ServerState.DOWN}
-    return ServiceMemory(states, memory.last_serving)
-
-
 def _server_events(service: ServicePlan, seen: Collection[Seen], memory: ServiceMemory) -> list[Event]:
-    events = []
+    events: list[Event] = []
     for one in seen:
         before = memory.states.get(one.key, ServerState.UNKNOWN)
         if one.state is ServerState.DOWN and before is not ServerState.DOWN:
             events.append(_server_event("server_down", service, one, one.reason or "its probe fails", Severity.WARNING))
         elif one.state is ServerState.UP and before is ServerState.DOWN:
             events.append(_server_event("server_up", service, one, "its probes pass again", Severity.INFO))
+        elif memory.standby:
+            continue  # nothing happened to a server that is well
         elif one.state is ServerState.UP and before is ServerState.UNKNOWN and one.present is None:
             reason = "its first probe passed" if one.plan.checks else "it has no probe, so it counts as up"
             events.append(_server_event("server_up", service, one, reason, Severity.INFO))

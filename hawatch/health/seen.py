@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from hawatch.model import Admin, CheckState, Destination, DestinationKey, ServerPlan, ServerState, Verdict
 
@@ -61,19 +62,25 @@ def look(
     verdicts: Mapping[str, Verdict],
     weights: Mapping[str, int],
     present: Destination | None,
+    hindrances: Mapping[str, str] = MappingProxyType({}),
 ) -> Seen:
-    """Sum up the checks of a server: one that is down makes it down, one unknown makes it unknown."""
+    """Sum up the checks of a server: one that is down makes it down, one unknown makes it unknown.
+
+    The reason is that of what is down, or what keeps an unknown one from being looked at.
+    """
     found = [verdicts.get(check) for check in server.checks]
     failing = [one for one in found if one is not None and one.state is CheckState.DOWN]
     unknown = any(one is None or one.state is CheckState.UNKNOWN for one in found)
     health = CheckState.DOWN if failing else CheckState.UNKNOWN if unknown else CheckState.UP
     asked = [weights[check] for check in server.checks if check in weights]
     known = failing or [one for one in found if one is not None]
+    unlooked = [hindrances.get(check, "") for check in server.checks] if health is CheckState.UNKNOWN else []
+    reasons = [one.reason for one in failing] or unlooked
     return Seen(
         plan=server,
         health=health,
         admin=admin,
-        reason="; ".join(dict.fromkeys(one.reason for one in failing if one.reason)),
+        reason="; ".join(dict.fromkeys(reason for reason in reasons if reason)),
         since_wall_ns=max((one.since_wall_ns for one in known), default=0),
         held_until_wall_ns=max((one.held_until_wall_ns for one in failing), default=0),
         weight=min(asked) if asked else server.destination.weight,

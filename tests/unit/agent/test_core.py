@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
 import select
@@ -329,7 +330,12 @@ def test_a_service_with_another_name_keeps_its_drained_servers(agent: Agent) -> 
     agent.stop()
     agent.start()
     agent.wait(lambda: agent.states() == {first.name: "draining", second.name: "up"})
-    assert agent.ctl("undrain", "www", first.name) == f"www {first.name}: back in service\n"
+    agent.stop()
+    agent.config.write_text(agent.config.read_text().replace('name = "www"', 'name = "shop"'))
+    agent.start()
+    agent.wait(lambda: agent.states() == {first.name: "draining", second.name: "up"})
+    assert agent.table() == {first.name: 0, second.name: 1}
+    assert agent.ctl("undrain", "shop", first.name) == f"shop {first.name}: back in service\n"
 
 
 def test_drain_waits_for_connections(agent: Agent) -> None:
@@ -384,6 +390,25 @@ def test_reload_is_all_or_nothing(agent: Agent) -> None:
     assert [name for name in agent.event_names() if name.startswith("config")] == [
         "config_rejected", "config_reloaded", "config_reloaded",
     ]  # fmt: skip
+
+
+def test_a_ctl_socket_that_is_removed_is_there_again_also_for_the_cores_to_come(agent: Agent) -> None:
+    path = agent.directory / "run" / "ctl.sock"
+    path.unlink()
+    agent.wait(path.exists)
+    agent.wait(lambda: set(agent.states().values()) == {"up"})
+    os.kill(agent.pid("core"), signal.SIGKILL)
+    agent.wait(lambda: bool(agent.states()) and agent.worker("core")["restarts"] == 1)
+    assert "state_broken" not in agent.event_names()
+
+
+def test_a_reload_gives_the_sockets_to_another_group_of_users(agent: Agent) -> None:
+    paths = [agent.directory / "run" / name for name in ("ctl.sock", "console.sock")]
+    agent.wait(lambda: all(path.exists() for path in paths))
+    for group, gid in (("daemon", grp.getgrnam("daemon").gr_gid), ("", os.getegid())):
+        agent.write_config(f'[control]\ngroup = "{group}"')
+        assert "control: group" in agent.ctl("reload")
+        assert [path.stat().st_gid for path in paths] == [gid, gid]
 
 
 def test_a_core_born_after_a_reload_has_the_new_configuration(agent: Agent) -> None:

@@ -9,7 +9,6 @@ from hawatch.agent.core_admin import (
     decide_admin,
     drain_ended,
     find_servers,
-    follow_renames,
 )
 from hawatch.agent.state import AdminState
 from hawatch.errors import RefusedError
@@ -102,24 +101,6 @@ def test_a_sorry_server_is_meant_only_where_it_is_named() -> None:
     assert [key for _, key in find_servers(plan, "all", "2001:db8::1")] == [SIX]
     with pytest.raises(RefusedError, match=r"known servers: 192.0.2.1:80, \[2001:db8::1\]:80"):
         find_servers(plan, "http", "x")
-
-
-def test_what_was_said_follows_a_service_that_gets_another_name() -> None:
-    state = AdminState()
-    for name, word in (("web", Admin.DRAINED), ("mail", Admin.DISABLED), ("gone", Admin.DRAINED)):
-        state.set(name, str(ONE), word)
-    old = Plan((service("web", ONE), service("mail", ONE, port=25)), {})
-    assert follow_renames(state, old, old) == (state, [])
-    moved, told = follow_renames(state, old, Plan((service("www", ONE), service("mail", ONE, port=26)), {}))
-    assert moved.entries() == {
-        ("www", str(ONE)): Admin.DRAINED,
-        ("mail", str(ONE)): Admin.DISABLED,
-        ("gone", str(ONE)): Admin.DRAINED,
-    }
-    assert told == ["service www: 192.0.2.1:80 stays drained, as it was when it was called web"]
-    swapped, told = follow_renames(state, old, Plan((service("mail", ONE), service("web", ONE, port=25)), {}))
-    assert (swapped.of("mail", str(ONE)), swapped.of("web", str(ONE))) == (Admin.DRAINED, Admin.DISABLED)
-    assert len(told) == 2
 
 
 def test_why_a_drain_is_waited_for_no_more() -> None:

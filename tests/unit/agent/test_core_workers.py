@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import trio
 import trio.testing
 
-from hawatch.agent.core_workers import RELINK_S, Workers, WorkerState
+from hawatch.agent.core_workers import HINDERED_RUNS, RELINK_S, Workers, WorkerState
 from hawatch.agent.link import FrameSplitter, frame, work_pair
 from hawatch.agent.measures import Counted, WantCounts
 from hawatch.agent.messages import Assign, CheckSummary, Summary, Verdicts, WorkerLost, WorkerStarted
@@ -184,4 +184,29 @@ async def test_what_a_prober_counts_is_asked_for_and_passed_on(nursery: trio.Nur
     answer = Counted(2, b"not looked into", last=True)
     await prober.say(answer)
     assert passed == [("prober", answer)]
+    await prober.stream.aclose()
+
+
+async def test_checks_that_this_machine_cannot_run_are_told_of_once_a_reason(nursery: trio.Nursery) -> None:
+    site = Site(check("a"), check("b"), check("c"))
+    prober = connect(site, nursery)
+
+    async def say(runs: int, reason: str, *names: str) -> None:
+        await prober.say(Summary([CheckSummary(name, 1, 1, -1, reason, runs) for name in names], 0.5, 0, 2))
+
+    await say(HINDERED_RUNS - 1, "no such device", "a", "b")
+    assert (site.events, site.workers.problems(), site.changed) == ([], [], [])
+    await say(HINDERED_RUNS, "no such device", "a", "b")
+    assert site.events == ["probe_hindered"]
+    assert site.workers.problems() == [
+        "2 checks cannot be run from this machine (no such device): what is known of the servers stays as it was"
+    ]
+    assert site.workers.hindrances == {"a": "no such device", "b": "no such device"}
+    assert sorted(site.changed) == ["a", "b"]
+    await say(HINDERED_RUNS + 1, "no such device", "a", "b", "c")
+    assert site.events == ["probe_hindered"]
+    await say(0, "", "a", "b")
+    assert site.workers.hindrances == {"c": "no such device"}
+    site.workers.set_plan(plan(check("a")))
+    assert site.workers.problems() == []
     await prober.stream.aclose()

@@ -13,6 +13,7 @@ import pytest
 from hawatch.agent import head_start
 from hawatch.agent.head_start import remember, take_head_start
 from hawatch.agent.places import Places
+from hawatch.agent.process import Capability
 from hawatch.agent.runtime import lock_state
 from hawatch.agent.settings import load_settings
 from hawatch.agent.state import AdminState, save_admin
@@ -36,6 +37,7 @@ port = 80
 probe = { type = "tcp" }
 server = [{ address = "192.0.2.11" }]
 """
+GROUP = '[[group]]\nname = "web"\naddresses = [{ address = "192.0.2.1/32", interface = "lo" }]\n'
 
 
 @pytest.fixture
@@ -134,9 +136,31 @@ def other_secret(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
     (places.state_dir / "token").write_text("another")
 
 
+def no_group(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(name: str) -> None:
+        raise KeyError(name)
+
+    monkeypatch.setattr("grp.getgrnam", unknown)
+
+
+def no_raw_sockets(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hawatch.agent.process.permitted_capabilities", lambda: {Capability.NET_ADMIN})
+
+
 @pytest.mark.parametrize(
     "change",
-    [other_content, other_version, other_host, torn, flipped, emptied, no_configuration, other_secret],
+    [
+        other_content,
+        other_version,
+        other_host,
+        torn,
+        flipped,
+        emptied,
+        no_configuration,
+        other_secret,
+        no_group,
+        no_raw_sockets,
+    ],
 )
 def test_there_is_none_in_any_doubt(
     places: Places, monkeypatch: pytest.MonkeyPatch, change: Callable[[Places, pytest.MonkeyPatch], None]
@@ -144,7 +168,7 @@ def test_there_is_none_in_any_doubt(
     token = places.state_dir / "token"
     token.write_text("0123456789abcdef0123456789abcdef")
     token.chmod(0o600)
-    user = f'[console.user.alice]\ntoken_file = "{token}"\n'
+    user = f'[console.user.alice]\ntoken_file = "{token}"\n[control]\ngroup = "daemon"\n' + GROUP
     places.config_file.write_text(TEXT + user)
     leave(places)
     change(places, monkeypatch)

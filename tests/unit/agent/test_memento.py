@@ -16,6 +16,7 @@ from hawatch.model import DestinationKey, ServerState
 KEY = DestinationKey("192.0.2.1", 80)
 UP = ServiceMemory({KEY: ServerState.UP}, frozenset({KEY}))
 DOWN = ServiceMemory({KEY: ServerState.DOWN}, frozenset({KEY}), down=True)
+HELD = ServiceMemory({KEY: ServerState.UNKNOWN}, inherited=True)
 
 
 @pytest.fixture
@@ -31,10 +32,10 @@ def test_nothing_was_left(descriptor: int) -> None:
 
 def test_the_newest_is_read_and_gone_on_from(descriptor: int) -> None:
     first = Memento(descriptor)
-    for memory in ({"web": UP}, {"web": DOWN}, {"web": DOWN, "mail": UP}):
+    for memory in ({"web": UP}, {"web": DOWN}, {"web": DOWN, "mail": UP, "dns": HELD}):
         first.write(memory)
     second = Memento(descriptor)
-    assert second.read() == {"web": DOWN, "mail": UP}
+    assert second.read() == {"web": DOWN, "mail": UP, "dns": HELD}
     second.write({"mail": UP})
     assert Memento(descriptor).read() == {"mail": UP}
 
@@ -53,6 +54,8 @@ services = st.builds(
     ServiceMemory,
     st.dictionaries(st.builds(DestinationKey, st.just("192.0.2.1"), st.integers(1, 5)), st.sampled_from(ServerState)),
     st.frozensets(st.builds(DestinationKey, st.just("::1"), st.integers(1, 5))),
+    st.booleans(),
+    st.booleans(),
     st.booleans(),
 )
 

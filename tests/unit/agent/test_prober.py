@@ -74,6 +74,22 @@ async def test_one_that_is_late_all_the_time_believes_a_failure_in_the_end(probe
     assert [fail(ours) for _ in range(3 * DOUBTS_MAX)] == [prober.verdicts()[0].state] * 3 * DOUBTS_MAX
 
 
+async def test_runs_that_this_machine_makes_fail_are_counted_until_one_counts(prober):
+    await prober.assign([check(1)], [Verdict("a", CheckState.UP)])
+    slot = started(prober)
+    ours = Result(ok=False, reason="no such device", inconclusive=True)
+
+    def told(result: Result) -> tuple[int, str]:
+        prober.take(slot, result, boottime_ns(), boottime_ns())
+        (row,) = prober.summary().checks
+        return row.inconclusive, row.last_reason
+
+    assert [told(ours) for _ in range(3)] == [(1, "no such device"), (2, "no such device"), (3, "no such device")]
+    assert told(down("refused")) == (0, "refused")
+    assert told(ours) == (1, "no such device")
+    assert told(up()) == (0, "")
+
+
 async def test_what_the_core_knew_is_gone_on_from_and_our_own_wins(prober):
     await prober.assign([check(1)], [Verdict("a", CheckState.UP, since_wall_ns=7)])
     assert prober.verdicts() == [Verdict("a", CheckState.UP, since_wall_ns=7)]
@@ -130,7 +146,7 @@ async def test_a_summary_is_told_once(prober):
 
 
 async def test_a_weight_lasts_until_a_good_run_asks_for_another(prober):
-    prober.assign([check(1)], [Verdict("a", CheckState.UP)])
+    await prober.assign([check(1)], [Verdict("a", CheckState.UP)])
     slot = started(prober)
     told = []
     for result in (up(), Result(ok=True, weight=0), down("refused"), Result(ok=True, weight=0), up()):
@@ -141,7 +157,7 @@ async def test_a_weight_lasts_until_a_good_run_asks_for_another(prober):
 
 
 async def test_a_plug_ins_result_is_made_fit_before_it_is_told(prober):
-    prober.assign([check(1, fall=1, plugin=True)], [Verdict("a", CheckState.UP)])
+    await prober.assign([check(1, fall=1, plugin=True)], [Verdict("a", CheckState.UP)])
     slot, now_ns = started(prober), boottime_ns()
     prober.take(slot, down("\udcff" * 5000), now_ns, now_ns)
     prober.take(slot, Result(ok=True, weight=10**30), now_ns, now_ns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import socket
 import stat
@@ -10,7 +11,14 @@ from pathlib import Path
 import pytest
 
 from hawatch.agent.places import Places
-from hawatch.agent.runtime import lock_runtime, lock_state, make_directory, open_ctl_socket
+from hawatch.agent.runtime import (
+    check_may_give,
+    give_to_group,
+    lock_runtime,
+    lock_state,
+    make_directory,
+    open_ctl_socket,
+)
 from hawatch.errors import LocalError
 
 
@@ -60,6 +68,31 @@ def test_the_socket_is_for_its_owner_and_group_and_replaces_an_old_one(places: P
         assert stat.S_IMODE(found.st_mode) == 0o660
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(places.ctl_socket))
+
+
+def test_a_socket_is_given_to_another_group_and_back(places: Places) -> None:
+    make_directory(places.runtime_dir)
+    with open_ctl_socket(places, "daemon"):
+        give_to_group(places.ctl_socket, "sys")
+        assert places.ctl_socket.stat().st_gid == grp.getgrnam("sys").gr_gid
+        with pytest.raises(LocalError, match="no group of users"):
+            give_to_group(places.ctl_socket, "nobody-of-that-name")
+        give_to_group(places.ctl_socket, "")
+        assert places.ctl_socket.stat().st_gid == os.getegid()
+
+
+def test_a_group_that_the_agents_user_is_not_in() -> None:
+    check_may_give("")
+    check_may_give("daemon")
+    with pytest.raises(LocalError, match="no group of users"):
+        check_may_give("nobody-of-that-name")
+    os.seteuid(65534)
+    try:
+        check_may_give("")
+        with pytest.raises(LocalError, match='no member of group "adm"'):
+            check_may_give("adm")
+    finally:
+        os.seteuid(0)
 
 
 def test_a_socket_that_cannot_be_made(places: Places) -> None:

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from hawatch.agent.state import AdminState, load_admin, save_admin
-from hawatch.model import Admin
+from hawatch.agent.state import AdminState, follow_renames, load_admin, save_admin
+from hawatch.model import Admin, Family, OnAllDown, OnFail, Plan, ServiceKey, ServicePlan, VirtualService
+
+ONE = "192.0.2.1:80"
 
 
 def some() -> AdminState:
@@ -67,3 +69,36 @@ def test_a_failed_write_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space left"):
         save_admin(path, AdminState().to_file())
     assert load_admin(path)[0].entries() == some().entries()
+
+
+def service(name: str, port: int = 80) -> ServicePlan:
+    virtual = VirtualService(ServiceKey(Family.IPV4, "tcp", "192.0.2.110", port))
+    return ServicePlan(name, "", virtual, (), None, OnFail.REMOVE, OnAllDown.EMPTY)
+
+
+def test_what_was_said_follows_a_service_that_gets_another_name() -> None:
+    state = AdminState()
+    for name, word in (("web", Admin.DRAINED), ("mail", Admin.DISABLED), ("gone", Admin.DRAINED)):
+        state.set(name, ONE, word)
+    old = Plan((service("web"), service("mail", 25)), {})
+    state.locate(old)
+    same, told = follow_renames(state, old)
+    assert (same.to_file(), told) == (state.to_file(), [])
+    moved, told = follow_renames(state, Plan((service("www"), service("mail", 26)), {}))
+    assert moved.entries() == {
+        ("www", ONE): Admin.DRAINED,
+        ("mail", ONE): Admin.DISABLED,
+        ("gone", ONE): Admin.DRAINED,
+    }
+    assert told == ["service www: 192.0.2.1:80 stays drained, as it was when it was called web"]
+    swapped, told = follow_renames(state, Plan((service("mail"), service("web", 25)), {}))
+    assert (swapped.of("mail", ONE), swapped.of("web", ONE)) == (Admin.DRAINED, Admin.DISABLED)
+    assert len(told) == 2
+
+
+def test_a_file_of_an_earlier_version_is_read_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "admin.json"
+    path.write_text(f'{{"version": 1, "servers": [{{"service": "web", "server": "{ONE}", "admin": "drained"}}]}}')
+    state, problem = load_admin(path)
+    moved, told = follow_renames(state, Plan((service("www"),), {}))
+    assert (problem, told, moved.entries()) == ("", [], {("web", ONE): Admin.DRAINED})

@@ -404,6 +404,17 @@ def test_the_status_says_why() -> None:
     assert report(site.node("b"), site.now_ns)["groups"][0]["reason"] == "a has the lease"  # type: ignore[index]
 
 
+def test_a_standby_that_has_just_started_shows_the_owners_epoch() -> None:
+    site = settled()
+    site.kill("b")
+    site.run(T_NS)
+    site.boot("b")
+    site.run(T_NS)
+    epochs = [report(site.node(name), site.now_ns)["groups"][0]["epoch"] for name in "ab"]  # type: ignore[index]
+    assert site.open("web") == ["a"]
+    assert epochs[0] == epochs[1] > 0
+
+
 def test_the_status_counts_refusals_and_round_trips() -> None:
     site = settled()
     site.run(T_NS)

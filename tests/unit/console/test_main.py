@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -13,7 +14,9 @@ import httpx
 import pytest
 
 from hawatch.console.catalogue import CATALOGUE
+from hawatch.console.main import Console
 from tests.unit.agent.test_core import ended
+from tests.unit.console.page import sample
 from tests.unit.daemons import free_ports
 
 pytestmark = pytest.mark.slow
@@ -134,6 +137,16 @@ def test_a_journal_that_breaks_is_told_and_put_aside(make_site):
     site.agent.start()
     site.agent.wait(lambda: "journal_broken" in site.agent.event_names())
     assert (site.agent.directory / "state/console.db.broken").exists()
+
+
+async def test_a_reload_changes_how_long_events_are_kept(tmp_path):
+    short, long = (sample.Console(tmp_path, f'keep = "{days}d"') for days in (1, 400))
+    with contextlib.closing(short.store), contextlib.closing(long.store):
+        console = Console(short.settings, short.store)
+        for made in (short, long):
+            console.adopt(made.settings)
+            assert short.store.keep_ns == made.settings.config.console.keep
+    assert short.settings.config.console.keep < long.settings.config.console.keep
 
 
 def test_it_dies_with_its_keeper(make_site):

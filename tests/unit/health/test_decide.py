@@ -80,6 +80,15 @@ def test_cold_start_waits_for_the_first_good_probe():
     assert "not in IPVS before its first good probe" in decision.servers[1].reason
 
 
+def test_a_server_that_cannot_be_probed_says_why():
+    decision = run(service(), verdicts=verdicts(UP), hindrances={f"check {TWO}": "no such device"})
+    assert [row.reason for row in decision.servers] == [
+        "",
+        "no such device: not in IPVS before its first good probe",
+        "not probed yet: not in IPVS before its first good probe",
+    ]
+
+
 def test_what_the_kernel_has_stays_until_a_verdict():
     odd = Destination(TWO, weight=3)
     kernel = {KEY: TableEntry(VirtualService(KEY), {TWO: odd})}
@@ -279,6 +288,20 @@ def test_too_few_servers_without_a_sorry_server(policy, left):
     assert weights(run(plan, before.memory, verdicts=verdicts(UP, DOWN, DOWN), kernel=before.wanted)) == left
 
 
+def test_a_restart_between_the_marks_leaves_the_sorry_server_to_the_end():
+    plan = with_sorry(min_weight=20, hysteresis=5)
+    kernel = run(plan, verdicts=verdicts(DOWN, DOWN, DOWN, sorry=UP)).wanted
+    memory: Memory = {}
+    for known in ((UNKNOWN, UNKNOWN, UNKNOWN), (UP, UNKNOWN, UNKNOWN), (UP, UP, UNKNOWN), (UP, UP, DOWN)):
+        decision = run(plan, memory, verdicts=verdicts(*known, sorry=UP), kernel=kernel)
+        assert decision.services[0].state == ("down" if known[2] is DOWN else "unknown")
+        assert weights(decision)[SORRY] == 1, known
+        assert set(weights(decision).values()) <= {0, 1}, "20 is enough to stay up, not to come up"
+        kernel, memory = decision.wanted, decision.memory
+    back = run(plan, memory, verdicts=verdicts(UP, UP, UP, sorry=UP), kernel=kernel)
+    assert weights(back) == {ONE: 10, TWO: 10, THREE: 10}
+
+
 def test_a_restart_with_too_few_servers_changes_nothing():
     plan = with_sorry(min_weight=20, hysteresis=5)
     before = run(plan, verdicts=verdicts(UP, UP, UP, sorry=UP))
@@ -324,6 +347,19 @@ def test_a_standby_that_becomes_the_owner_tells_what_fails_anew():
     assert standby.memory["http"].last_serving == down.memory["http"].last_serving
     assert names(decide(plan, seen, standby.memory)) == ["server_down"]
     assert names(decide(plan, seen, down.memory)) == []
+
+
+def test_a_takeover_of_an_owner_only_group_is_no_news_of_the_servers_that_are_well():
+    plan = service(group="web")
+    standby = partial(run, plan, inactive_groups=frozenset({"web"}))
+    for before in (None, run(plan, verdicts=verdicts(UP, UP, DOWN)).memory):
+        waiting = standby(before, verdicts=verdicts(DOWN, UP, UP))
+        taken = run(plan, waiting.memory, verdicts=verdicts(DOWN, UP, UP))
+        assert (weights(taken), names(taken)) == ({TWO: 10, THREE: 10}, ["server_down"])
+        later = run(plan, taken.memory, verdicts=verdicts(UP, DOWN, UP), kernel=taken.wanted)
+        assert [(event.name, event.server) for event in later.events] == [
+            ("server_up", str(ONE)), ("server_down", str(TWO)),
+        ]  # fmt: skip
 
 
 def test_one_service_of_many():

@@ -35,6 +35,15 @@ def test_reasons_are_joined_once_each_and_the_least_weight_counts():
     assert (seen.reason, seen.since_wall_ns, seen.held_until_wall_ns, seen.weight) == ("refused", 2, 9, 3)
 
 
+def test_what_keeps_an_unknown_one_from_being_looked_at_is_its_reason():
+    why = {"b": "no such device"}
+    assert look(SERVER, Admin.NONE, {"a": Verdict("a", UP)}, {}, None, why).reason == "no such device"
+    down = {"a": Verdict("a", DOWN, "refused"), "b": Verdict("b", UNKNOWN)}
+    assert look(SERVER, Admin.NONE, down, {}, None, why).reason == "refused"
+    both = {"a": Verdict("a", UP), "b": Verdict("b", UP)}
+    assert look(SERVER, Admin.NONE, both, {}, None, why).reason == ""
+
+
 def test_unknown_serves_when_the_kernel_has_it_and_no_administrator_took_it_out():
     assert look(SERVER, Admin.NONE, {}, {}, SERVER.destination).serves
     assert not look(SERVER, Admin.DRAINED, {}, {}, SERVER.destination).serves
