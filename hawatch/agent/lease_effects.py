@@ -14,6 +14,7 @@ next timer that is ordered, which fails until then.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import trio
@@ -77,9 +78,14 @@ class KernelEffects:
         interfaces = [one.interface for vips in vips_of(settings).values() for one in vips]
         bridged = all(map(is_bridge, interfaces))
         layouts = (Layout.INET, Layout.SPLIT, Layout.BRIDGE) if bridged else (Layout.INET, Layout.SPLIT)
-        self._gate = Gate.open(layouts=layouts)
-        self._addresses = Addresses()
-        self._install(settings)
+        with ExitStack() as undo:  # a socket that stays open owns the gate's tables, and the next try is refused
+            self._gate = Gate.open(layouts=layouts)
+            undo.callback(self._gate.close_sockets)
+            self._addresses = Addresses()
+            undo.callback(self._addresses.close)
+            undo.callback(self._announcer.close)
+            self._install(settings)
+            undo.pop_all()
 
     @property
     def gate(self) -> str:
