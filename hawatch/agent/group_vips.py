@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import trio
 
@@ -15,6 +15,8 @@ from hawatch.model import Event, Severity
 
 Vips = dict[str, tuple[VipAddress, ...]]
 """The addresses of each group."""
+PAUSE_S = 0.1
+"""The addresses are looked at no more often, whatever others do to them."""
 
 
 def vips_of(settings: Settings) -> Vips:
@@ -51,14 +53,19 @@ class Complaints:
         return list(dict.fromkeys(self._problems.values()))
 
 
-async def watch_kernel(groups: tuple[int, ...], act: Callable[[], None]) -> None:
-    """Call `act` whenever the kernel tells of a change to one of these rtnetlink groups, until cancelled."""
+async def watch_kernel(
+    groups: tuple[int, ...], act: Callable[[], None], *, kinds: Collection[int] | None = None
+) -> None:
+    """Call `act` whenever the kernel tells of a change to one of these rtnetlink groups, until cancelled.
+
+    With `kinds`, messages of other types are passed over.
+    """
     listener = Listener(NETLINK_ROUTE, groups)
     try:
         while True:
             await trio.lowlevel.wait_readable(listener)
             drained = listener.drain()
-            if drained.messages or drained.lost:
+            if drained.lost or any(kinds is None or each.kind in kinds for each in drained.messages):
                 act()
     finally:
         listener.close()

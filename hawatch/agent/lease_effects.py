@@ -13,8 +13,9 @@ next timer that is ordered, which fails until then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -22,8 +23,8 @@ import trio
 from hawatch.actions.gate import Gate
 from hawatch.actions.gate_rules import GateGroup, Layout
 from hawatch.actions.ipvs_sync import start_sync
-from hawatch.actions.vip import ADDRESS_GROUPS, LINK_GROUP, Addresses
-from hawatch.agent.group_vips import Complaints, Vips, vips_of, watch_kernel
+from hawatch.actions.vip import ADDRESS_GROUPS, LINK_GROUP, RTM_DELADDR, Addresses, VipAddress
+from hawatch.agent.group_vips import PAUSE_S, Complaints, Vips, vips_of, watch_kernel
 from hawatch.agent.lease_announcer import REOPEN_S, Announcer
 from hawatch.agent.lease_gateway import GatewayWatch, any_answers
 from hawatch.agent.ownership import Emit
@@ -52,6 +53,8 @@ from hawatch.errors import KernelError
 from hawatch.model import NS_PER_S, Event, Severity
 
 Give = Callable[[NodeEvent], None]
+LOOKING = "what is up"
+"""What a complaint is about that concerns no group: no group has such a name."""
 
 
 class KernelEffects:
@@ -73,6 +76,8 @@ class KernelEffects:
         self._give: Give | None = None
         self._nursery: trio.Nursery | None = None
         self._links_changed = trio.Event()
+        self._taken = trio.Event()
+        """Somebody took an address down."""
         self._gateway = GatewayWatch(settings.config.cluster.gateway)
         self._announcer = Announcer(self, emit, self._complain)
         interfaces = [one.interface for vips in vips_of(settings).values() for one in vips]
@@ -231,7 +236,8 @@ class KernelEffects:
             self._begin_watching()
             self._start(self._announcer.run)
             self._start(self._watch_gate)
-            self._start(watch_kernel, ADDRESS_GROUPS, self._put_back)
+            self._nursery.start_soon(partial(watch_kernel, ADDRESS_GROUPS, self._note_taken, kinds=(RTM_DELADDR,)))
+            self._start(self._keep_addresses)
             self._start(watch_kernel, (LINK_GROUP,), lambda: self._links_changed.set())
             self._start(self._gateway.run)
             await trio.sleep_forever()
@@ -254,20 +260,38 @@ class KernelEffects:
                 if self._give is not None:
                     self._give(GateLost(group))
 
+    def _note_taken(self) -> None:
+        """Note that an address went: of our own doings, only what takes one down says so, not what renews it."""
+        self._taken.set()
+
+    async def _keep_addresses(self) -> None:
+        while True:
+            await self._taken.wait()
+            self._taken = trio.Event()
+            self._put_back()
+            await trio.sleep(PAUSE_S)
+
     def _put_back(self) -> None:
-        for group in sorted(self._up):
-            try:
-                missing = set(self._vips[group]) - self._addresses.present(self._vips[group])
-                if not missing or not self._gate.is_open(group):
-                    continue
-                problems = self._addresses.add(sorted(missing, key=str), self._lifetime_ns[group])
-            except KernelError as error:
-                problems = [str(error)]
-            self._complain(group, "; ".join(problems))
-            if not problems:
-                names = ", ".join(sorted(one.address for one in missing))
-                self._emit([Event("vip_restored", f"somebody removed {names}: put back", Severity.WARNING, group)])
-                self._announcer.announce_once(group)
+        """Put back what somebody took from the groups that are owned."""
+        groups = self.owned()
+        try:
+            present = self._addresses.present({one for group in groups for one in self._vips[group]})
+            for group in groups:
+                missing = set(self._vips[group]) - present
+                if missing:
+                    self._put_back_group(group, missing)
+        except KernelError as error:
+            self._complain(LOOKING, f"addresses cannot be looked after: {error}")
+            return
+        self._complain(LOOKING, "")
+
+    def _put_back_group(self, group: str, missing: Set[VipAddress]) -> None:
+        problems = self._addresses.add(sorted(missing, key=str), self._lifetime_ns[group])
+        self._complain(group, "; ".join(problems))
+        if not problems:
+            names = ", ".join(sorted(one.address for one in missing))
+            self._emit([Event("vip_restored", f"somebody removed {names}: put back", Severity.WARNING, group)])
+            self._announcer.announce_once(group)
 
     # --- fitness ---------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ import trio
 
 from hawatch.actions.gate import remove_gate
 from hawatch.actions.vip import ADDRESS_GROUPS, LINK_GROUP, Addresses, Present, VipAddress
-from hawatch.agent.group_vips import Complaints, Vips, vips_of, watch_kernel
+from hawatch.agent.group_vips import PAUSE_S, Complaints, Vips, vips_of, watch_kernel
 from hawatch.agent.lease_announcer import Announcer
 from hawatch.agent.ownership import Emit
 from hawatch.agent.settings import Settings
@@ -31,8 +31,6 @@ ADDRESSES_FILE = "addresses"
 """In the state directory: the addresses that we put up."""
 RETRY_S = 2.0
 """What the kernel refuses is tried again after so long."""
-PAUSE_S = 0.1
-"""The addresses are looked at no more often, whatever others do to them."""
 KERNEL, GATE, LEAVING = "the kernel", "the gate", "what leaves"
 """What complaints are about, besides groups: no group has such a name."""
 

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+import trio
+import trio.testing
 
+from hawatch.actions.vip import Addresses, VipAddress
+from hawatch.agent.group_vips import PAUSE_S
 from hawatch.agent.lease_effects import KernelEffects
 from hawatch.agent.places import Places
 from hawatch.agent.settings import Settings
+from hawatch.cluster.effects import Activate, AddAddresses, Arm, GateArmed, GateOpened
 from hawatch.config.load import load_text
 from hawatch.errors import KernelError
-from hawatch.model import Event, Plan
-from tests.unit.actions.two_hosts import VIP, TwoHosts, two_hosts
+from hawatch.model import NS_PER_S, Event, Plan
+from tests.unit.actions.two_hosts import VIP, TwoHosts, ip, two_hosts
 
 pytestmark = pytest.mark.netns
+PATIENCE_S = 20.0
+MINUTE_NS = 60 * NS_PER_S
 HEAD = """\
 [cluster]
 name = "test"
@@ -45,6 +52,24 @@ def settings_of(state: Path, **groups: str) -> Settings:
     return Settings(load_text(text), Plan((), {}), "lvs1", "", Places(state, state, state))
 
 
+async def play(effects: KernelEffects, script: Callable[[], Awaitable[None]]) -> None:
+    """Run effects until the script ends."""
+    with trio.fail_after(PATIENCE_S):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(effects.run, lambda event: None)
+            await trio.testing.wait_all_tasks_blocked()
+            await script()
+            nursery.cancel_scope.cancel()
+    effects.close_sockets()
+
+
+def own(effects: KernelEffects, group: str) -> None:
+    """Have effects open a group's gate and put its addresses up, for a minute."""
+    done = effects.carry_out(Arm(group, 0, MINUTE_NS, 1)), effects.carry_out(Activate(group, 0, 1))
+    assert [type(each) for events in done for each in events] == [GateArmed, GateOpened]
+    effects.carry_out(AddAddresses(group, MINUTE_NS))
+
+
 class Unlucky(KernelEffects):
     """Effects whose gate cannot be read as long as another firewall changes it."""
 
@@ -56,10 +81,67 @@ def test_effects_that_cannot_be_made_leave_the_gate_to_the_next_try(hosts: TwoHo
     events: list[Event] = []
     settings = settings_of(tmp_path, web=VIP)
 
-    def play() -> None:
+    def work() -> None:
         with pytest.raises(KernelError, match="changed 8 times") as failed:
             Unlucky(settings, events.extend)
         assert failed.traceback  # which keeps the object alive, as a caller's does
         KernelEffects(settings, events.extend).close_sockets()
 
-    hosts.on_a(play)
+    hosts.on_a(work)
+
+
+def test_addresses_of_many_groups_are_looked_at_at_once_and_not_for_a_renewal(hosts: TwoHosts, tmp_path: Path) -> None:
+    events: list[Event] = []
+    many = {f"g{number}": f"192.0.2.{100 + number}" for number in range(20)}
+
+    async def main() -> None:
+        effects = KernelEffects(settings_of(tmp_path, **many), events.extend)
+        netlink = effects._addresses._netlink
+
+        async def script() -> None:
+            for group in many:
+                own(effects, group)
+            before = netlink.requests
+            for group in many:
+                effects.carry_out(AddAddresses(group, MINUTE_NS))
+            await trio.sleep(0.3)
+            assert netlink.requests - before == len(many)
+            ip("-n", hosts.a, "address", "del", "192.0.2.105/32", "dev", "eth0")
+            while not events:
+                await trio.sleep(0.01)
+            assert netlink.requests - before == len(many) + 2  # a look and an addition
+
+        await play(effects, script)
+
+    hosts.on_a(lambda: trio.run(main))
+    assert [(event.name, event.group) for event in events] == [("vip_restored", "g5")]
+
+
+def test_who_takes_an_address_away_again_and_again_is_told_of_now_and_then(hosts: TwoHosts, tmp_path: Path) -> None:
+    events: list[Event] = []
+    vip = VipAddress.parse(f"{VIP}/32", "eth0")
+    taken = 0
+
+    async def main() -> None:
+        nonlocal taken
+        effects = KernelEffects(settings_of(tmp_path, web=VIP), events.extend)
+        other = Addresses()
+
+        async def script() -> None:
+            nonlocal taken
+            own(effects, "web")
+            end = trio.current_time() + 1
+            while trio.current_time() < end:
+                taken += len(other.present([vip]))
+                other.remove([vip])
+                await trio.sleep(0.001)
+            while not other.present([vip]):
+                await trio.sleep(0.01)
+
+        await play(effects, script)
+        other.close()
+
+    hosts.on_a(lambda: trio.run(main))
+    assert {event.name for event in events} == {"vip_restored"}
+    assert 1 < len(events) <= taken + 1
+    assert len(events) <= 1 + 1.5 / PAUSE_S
