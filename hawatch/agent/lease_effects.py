@@ -20,7 +20,7 @@ from pathlib import Path
 
 import trio
 
-from hawatch.actions.gate import Gate
+from hawatch.actions.gate import Gate, Restored
 from hawatch.actions.gate_rules import GateGroup, Layout
 from hawatch.actions.ipvs_sync import start_sync
 from hawatch.actions.vip import ADDRESS_GROUPS, LINK_GROUP, RTM_DELADDR, Addresses, VipAddress
@@ -71,6 +71,8 @@ class KernelEffects:
         self._up: set[str] = set()
         """Groups whose addresses are meant to be up."""
         self._lifetime_ns: dict[str, int] = {}
+        self._broken = ""
+        """Why the gate does not hold, "" while it does: what does not close by itself must not be renewed."""
         self._complaints = Complaints(emit)
         self._synced: set[tuple[str, int]] = set()
         self._give: Give | None = None
@@ -165,6 +167,8 @@ class KernelEffects:
         """Do it now; return what is to be reported at once."""
         try:
             match command:
+                case Arm(group=group) if self._broken:
+                    return [GateFailed(group, self._broken)]
                 case Arm(group=group, slot=slot, duration_ns=duration_ns, number=number):
                     if self._due is not None:
                         self._install(self._due)
@@ -245,20 +249,33 @@ class KernelEffects:
     async def _watch_gate(self) -> None:
         listener = self._gate.listener
         while listener is not None:
-            await trio.lowlevel.wait_readable(listener)
-            try:
-                restored = self._gate.handle_changes()
-            except KernelError as error:
-                self._emit([Event("gate_failed", f"the gate cannot be put back: {error}", Severity.CRITICAL)])
+            if self._broken:
                 await trio.sleep(REOPEN_S)
+            else:
+                await trio.lowlevel.wait_readable(listener)
+            try:
+                restored = self._gate.mend() if self._broken else self._gate.handle_changes()
+            except KernelError as error:
+                self._note_broken(f"the gate cannot be put back: {error}")
                 continue
-            if restored is None:
-                continue
-            reason = f"{restored.reason}: the gate was put back within {restored.gap_ns / 1e6:.1f} ms"
-            self._emit([Event("gate_restored", reason, Severity.WARNING)])
-            for group in restored.left_closed:
-                if self._give is not None:
-                    self._give(GateLost(group))
+            if restored is not None:
+                self._tell_restored(restored)
+            elif self._broken:
+                self._emit([Event("gate_restored", "the gate is whole again", Severity.WARNING)])
+            self._broken = ""
+
+    def _note_broken(self, problem: str) -> None:
+        """Note that the gate does not hold: nothing is renewed until it does; told when the sentence is another one."""
+        if problem != self._broken:
+            self._emit([Event("gate_failed", problem, Severity.CRITICAL)])
+        self._broken = problem
+
+    def _tell_restored(self, restored: Restored) -> None:
+        reason = f"{restored.reason}: the gate was put back within {restored.gap_ns / 1e6:.1f} ms"
+        self._emit([Event("gate_restored", reason, Severity.WARNING)])
+        for group in restored.left_closed:
+            if self._give is not None:
+                self._give(GateLost(group))
 
     def _note_taken(self) -> None:
         """Note that an address went: of our own doings, only what takes one down says so, not what renews it."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
+from hawatch.actions.gate import Gate, Restored
 from hawatch.actions.vip import Addresses, VipAddress
+from hawatch.agent import lease_effects
 from hawatch.agent.group_vips import PAUSE_S
 from hawatch.agent.lease_effects import KernelEffects
 from hawatch.agent.places import Places
@@ -54,13 +58,15 @@ def settings_of(state: Path, **groups: str) -> Settings:
 
 async def play(effects: KernelEffects, script: Callable[[], Awaitable[None]]) -> None:
     """Run effects until the script ends."""
-    with trio.fail_after(PATIENCE_S):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(effects.run, lambda event: None)
-            await trio.testing.wait_all_tasks_blocked()
-            await script()
-            nursery.cancel_scope.cancel()
-    effects.close_sockets()
+    try:
+        with trio.fail_after(PATIENCE_S):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(effects.run, lambda event: None)
+                await trio.testing.wait_all_tasks_blocked()
+                await script()
+                nursery.cancel_scope.cancel()
+    finally:
+        effects.close_sockets()
 
 
 def own(effects: KernelEffects, group: str) -> None:
@@ -145,3 +151,44 @@ def test_who_takes_an_address_away_again_and_again_is_told_of_now_and_then(hosts
     assert {event.name for event in events} == {"vip_restored"}
     assert 1 < len(events) <= taken + 1
     assert len(events) <= 1 + 1.5 / PAUSE_S
+
+
+def test_a_gate_that_cannot_be_put_back_is_tried_until_it_is_and_nothing_is_renewed_meanwhile(
+    hosts: TwoHosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[Event] = []
+    answers: list[str] = []
+    restore, refusals = Gate.restore, iter(range(3))
+
+    def restore_at_last(gate: Gate, reason: str) -> Restored:
+        if next(refusals, None) is not None:
+            raise KernelError("netlink: Device or resource busy")
+        return restore(gate, reason)
+
+    monkeypatch.setattr(lease_effects, "REOPEN_S", 0.1)
+    monkeypatch.setattr(Gate, "open", partial(Gate.open, own=False))
+    monkeypatch.setattr(Gate, "restore", restore_at_last)
+
+    async def main() -> None:
+        effects = KernelEffects(settings_of(tmp_path, web=VIP), events.extend)
+
+        async def script() -> None:
+            own(effects, "web")
+            subprocess.run(["ip", "netns", "exec", hosts.a, "nft", "flush", "ruleset"], check=True)
+            while not events:
+                await trio.sleep(0.01)
+            answers.extend(type(each).__name__ for each in effects.carry_out(Arm("web", 1, MINUTE_NS, 2)))
+            while len(events) < 2:
+                await trio.sleep(0.01)
+            answers.extend(type(each).__name__ for each in effects.carry_out(Arm("web", 1, MINUTE_NS, 3)))
+            assert effects._gate.verify() == ""
+
+        await play(effects, script)
+
+    hosts.on_a(lambda: trio.run(main))
+    assert next(refusals, None) is None
+    assert [(event.name, event.reason) for event in events[:1]] == [
+        ("gate_failed", "the gate cannot be put back: netlink: Device or resource busy")
+    ]
+    assert [event.name for event in events] == ["gate_failed", "gate_restored"]
+    assert answers == ["GateFailed", "GateArmed"]
