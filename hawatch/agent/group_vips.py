@@ -27,6 +27,11 @@ def vips_of(settings: Settings) -> Vips:
     }
 
 
+def groups_by_address(vips: Vips) -> dict[str, str]:
+    """Return the group of each address."""
+    return {one.address: group for group, each in vips.items() for one in each}
+
+
 class Complaints:
     """What is wrong with addresses and interfaces now; each problem is told once, until it is another one."""
 

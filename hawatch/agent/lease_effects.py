@@ -24,7 +24,7 @@ from hawatch.actions.gate import Gate, Restored
 from hawatch.actions.gate_rules import GateGroup, Layout
 from hawatch.actions.ipvs_sync import start_sync
 from hawatch.actions.vip import ADDRESS_GROUPS, LINK_GROUP, RTM_DELADDR, Addresses, VipAddress
-from hawatch.agent.group_vips import PAUSE_S, Complaints, Vips, vips_of, watch_kernel
+from hawatch.agent.group_vips import PAUSE_S, Complaints, Vips, groups_by_address, vips_of, watch_kernel
 from hawatch.agent.lease_announcer import REOPEN_S, Announcer
 from hawatch.agent.lease_gateway import GatewayWatch, any_answers
 from hawatch.agent.ownership import Emit
@@ -66,6 +66,8 @@ class KernelEffects:
         self._settings = settings
         self._vips: Vips = {}
         """What the gate covers."""
+        self._group_of: dict[str, str] = {}
+        """The same, by address."""
         self._due: Settings | None = None
         """The gate is to cover the groups of these settings, as soon as the kernel lets it."""
         self._up: set[str] = set()
@@ -140,6 +142,7 @@ class KernelEffects:
             self._announcer.stop(group)
         self._up &= wanted.keys()
         self._vips, self._due = wanted, None
+        self._group_of = groups_by_address(wanted)
         if self._nursery is not None:
             self._begin_watching()
 
@@ -152,6 +155,10 @@ class KernelEffects:
                 self._synced.add((sync.interface, sync.id))
                 for problem in start_sync(sync.interface, sync.id):
                     self._emit([Event("sync_failed", problem, Severity.WARNING)])
+
+    def group_of(self, address: str) -> str:
+        """Return the group that has an address, "" for none."""
+        return self._group_of.get(address, "")
 
     def places(self, group: str) -> list[tuple[str, str]]:
         """Return a group's addresses, each with its interface."""
