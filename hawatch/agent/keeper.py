@@ -304,9 +304,8 @@ class Keeper:
                     self._buried(child, describe_end(status))
 
     def _buried(self, child: Child, how: str) -> None:
-        child.ward.pid = (
-            0  # nobody's any more, or a stranger's: whatever its last words were, it is not to be signalled
-        )
+        # The process id is nobody's any more, or a stranger's: whatever its last words were, it is not to be signalled.
+        child.ward.pid = 0
         self._listen(child)
         if child.leash is not None:
             self._selector.unregister(child.leash)
