@@ -15,6 +15,8 @@ from hawatch.model import Event, Severity
 
 Vips = dict[str, tuple[VipAddress, ...]]
 """The addresses of each group."""
+About = str | tuple[str, str]
+"""What a complaint is about: a group by its name, ("interface", its name), or words that are no group's name."""
 PAUSE_S = 0.1
 """The addresses are looked at no more often, whatever others do to them."""
 
@@ -37,9 +39,9 @@ class Complaints:
 
     def __init__(self, emit: Emit) -> None:
         self._emit = emit
-        self._problems: dict[str, str] = {}
+        self._problems: dict[About, str] = {}
 
-    def tell(self, about: str, problem: str, group: str = "") -> None:
+    def tell(self, about: About, problem: str, group: str = "") -> None:
         """Say what is wrong with something; "" when nothing is any more."""
         if self._problems.get(about, "") == problem:
             return
@@ -49,7 +51,7 @@ class Complaints:
         else:
             del self._problems[about]
 
-    def about(self, what: str) -> str:
+    def about(self, what: About) -> str:
         """Return what is wrong with something, "" for nothing."""
         return self._problems.get(what, "")
 

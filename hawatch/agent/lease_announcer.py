@@ -12,7 +12,7 @@ and of an address only so many conflicts are told one by one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -20,6 +20,7 @@ import trio
 
 from hawatch.actions.arp import Wire, host_of
 from hawatch.actions.arp_codec import Told
+from hawatch.agent.group_vips import About
 from hawatch.agent.heartbeat_noise import Budget
 from hawatch.agent.ownership import Emit
 from hawatch.agent.settings import now_ns
@@ -77,6 +78,9 @@ class Groups(Protocol):
     def group_of(self, address: str) -> str:
         """Return the group that has an address, "" for none."""
 
+    def interfaces(self) -> Set[str]:
+        """Return the interfaces to listen on."""
+
     def places(self, group: str) -> list[tuple[str, str]]:
         """Return a group's addresses, each with its interface."""
 
@@ -87,10 +91,12 @@ class Groups(Protocol):
 class Announcer:
     """Announces, asks and listens on the clients' network; `complain` tells an interface's problem, "" at its end."""
 
-    def __init__(self, groups: Groups, emit: Emit, complain: Callable[[str, str], None]) -> None:
+    def __init__(self, groups: Groups, emit: Emit, complain: Callable[[About, str], None]) -> None:
         self._groups = groups
         self._emit = emit
-        self._complain = complain
+        self._tell = complain
+        self._failed: set[str] = set()
+        """Interfaces that were complained of."""
         self._announcing: dict[str, Announcing] = {}
         self._questions: list[Question] = []
         self._conflicts: dict[str, Conflict] = {}
@@ -161,6 +167,18 @@ class Announcer:
                 self._nursery.start_soon(self._hear, wire)
         return wire
 
+    def _complain(self, interface: str, problem: str) -> None:
+        (self._failed.add if problem else self._failed.discard)(interface)
+        self._tell(("interface", interface), problem)
+
+    def _listen_where_wanted(self) -> None:
+        """Open what came up late, and complain no more of what no group has an address on."""
+        wanted = self._groups.interfaces()
+        for interface in sorted(wanted):
+            self.listen(interface)
+        for interface in self._failed - wanted:
+            self._complain(interface, "")
+
     def _by_wire(self, group: str) -> Iterator[tuple[Wire, list[str]]]:
         found: dict[str, list[str]] = {}
         for address, interface in self._groups.places(group):
@@ -191,6 +209,7 @@ class Announcer:
         while True:
             await trio.sleep(CONFLICT_INTERVAL_S)
             self._end_conflicts(now_ns())
+            self._listen_where_wanted()
             for group in self._groups.owned():
                 for wire, addresses in self._by_wire(group):
                     wire.ask(addresses)
@@ -203,6 +222,7 @@ class Announcer:
             try:
                 for told in wire.heard(allowed):
                     self._take(told)
+                self._complain(wire.interface, "")
             except KernelError as error:
                 self._complain(wire.interface, str(error))
                 await trio.sleep(REOPEN_S)

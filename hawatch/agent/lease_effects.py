@@ -24,7 +24,7 @@ from hawatch.actions.gate import Gate, Restored
 from hawatch.actions.gate_rules import GateGroup, Layout
 from hawatch.actions.ipvs_sync import start_sync
 from hawatch.actions.vip import ADDRESS_GROUPS, LINK_GROUP, RTM_DELADDR, Addresses, VipAddress
-from hawatch.agent.group_vips import PAUSE_S, Complaints, Vips, groups_by_address, vips_of, watch_kernel
+from hawatch.agent.group_vips import PAUSE_S, About, Complaints, Vips, groups_by_address, vips_of, watch_kernel
 from hawatch.agent.lease_announcer import REOPEN_S, Announcer
 from hawatch.agent.lease_gateway import GatewayWatch, any_answers
 from hawatch.agent.ownership import Emit
@@ -53,8 +53,8 @@ from hawatch.errors import KernelError
 from hawatch.model import NS_PER_S, Event, Severity
 
 Give = Callable[[NodeEvent], None]
-LOOKING = "what is up"
-"""What a complaint is about that concerns no group: no group has such a name."""
+LOOKING, INSTALLING = "what is up", "what the gate covers"
+"""What complaints are about that concern no group: no group has such a name."""
 
 
 class KernelEffects:
@@ -138,8 +138,9 @@ class KernelEffects:
         if problems:
             raise KernelError("; ".join(problems))
         self._gate.install({name: GateGroup(tuple(one.address for one in vips)) for name, vips in wanted.items()})
-        for group in self._up - wanted.keys():
+        for group in self._vips.keys() - wanted.keys():
             self._announcer.stop(group)
+            self._complain(group, "")
         self._up &= wanted.keys()
         self._vips, self._due = wanted, None
         self._group_of = groups_by_address(wanted)
@@ -147,8 +148,8 @@ class KernelEffects:
             self._begin_watching()
 
     def _begin_watching(self) -> None:
-        for one in {one.interface for vips in self._vips.values() for one in vips}:
-            self._announcer.listen(one)
+        for interface in sorted(self.interfaces()):
+            self._announcer.listen(interface)
         for group in self._settings.config.group:
             sync = group.sync
             if sync is not None and (sync.interface, sync.id) not in self._synced:
@@ -159,6 +160,10 @@ class KernelEffects:
     def group_of(self, address: str) -> str:
         """Return the group that has an address, "" for none."""
         return self._group_of.get(address, "")
+
+    def interfaces(self) -> Set[str]:
+        """Return the interfaces of all addresses."""
+        return {one.interface for vips in self._vips.values() for one in vips}
 
     def places(self, group: str) -> list[tuple[str, str]]:
         """Return a group's addresses, each with its interface."""
@@ -194,7 +199,7 @@ class KernelEffects:
                     self._remove(group)
                 case InstallGroups():
                     self._install(self._settings)
-                    self._complain("InstallGroups", "")
+                    self._complain(INSTALLING, "")
                 case Announce(group=group, after_ns=after_ns, every_ns=every_ns):
                     self._announcer.begin(group, after_ns, every_ns)
                 case ProbeAddresses(group=group, number=number, timeout_ns=timeout_ns):
@@ -206,7 +211,8 @@ class KernelEffects:
         except KernelError as error:
             if isinstance(command, Arm | Activate | CloseGate):
                 return [GateFailed(command.group, str(error))]
-            self._complain(type(command).__name__, str(error))
+            about = command.group if isinstance(command, AddAddresses | RemoveAddresses) else INSTALLING
+            self._complain(about, str(error))
         return []
 
     def _add(self, group: str, lifetime_ns: int) -> None:
@@ -221,8 +227,8 @@ class KernelEffects:
         self._announcer.stop(group)
         self._complain(group, "; ".join(self._addresses.remove(self._vips.get(group, ()))))
 
-    def _complain(self, about: str, problem: str) -> None:
-        self._complaints.tell(about, problem, about if about in self._vips else "")
+    def _complain(self, about: About, problem: str) -> None:
+        self._complaints.tell(about, problem, about if isinstance(about, str) and about in self._vips else "")
 
     def _start(self, task: Callable[..., object], *arguments: object) -> None:
         if self._nursery is not None:
@@ -326,8 +332,7 @@ class KernelEffects:
 
     def fitness(self) -> tuple[Sequence[str], Sequence[str]]:
         """Return the interfaces that are down, and the gateways when none of them answers."""
-        interfaces = {one.interface for vips in self._vips.values() for one in vips}
-        down = sorted(name for name in interfaces if not carrier(name))
+        down = sorted(name for name in self.interfaces() if not carrier(name))
         return down, () if self._gateway.answers else self._gateway.gateways
 
 

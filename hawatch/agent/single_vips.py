@@ -14,6 +14,8 @@ A director that shared its groups once has a gate in its kernel, closed without 
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 import trio
 
 from hawatch.actions.gate import remove_gate
@@ -69,6 +71,10 @@ class SingleVips:
     def group_of(self, address: str) -> str:
         """Return the group that has an address, "" for none."""
         return self._group_of.get(address, "")
+
+    def interfaces(self) -> Set[str]:
+        """Return the interfaces that have an address of ours."""
+        return {one.interface for each in self._up.values() for one in each}
 
     def places(self, group: str) -> list[tuple[str, str]]:
         """Return those addresses of a group that are up, each with its interface."""

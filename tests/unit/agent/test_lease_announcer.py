@@ -26,6 +26,9 @@ class OneGroup:
     def group_of(self, address: str) -> str:
         return "web" if address in (VIP, VIP6) else ""
 
+    def interfaces(self) -> set[str]:
+        return {"eth0"}
+
     def places(self, _group: str) -> list[tuple[str, str]]:
         return [(VIP, "eth0"), (VIP6, "eth0")]
 

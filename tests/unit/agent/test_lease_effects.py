@@ -13,12 +13,12 @@ import trio.testing
 
 from hawatch.actions.gate import Gate, Restored
 from hawatch.actions.vip import Addresses, VipAddress
-from hawatch.agent import lease_effects
+from hawatch.agent import lease_announcer, lease_effects
 from hawatch.agent.group_vips import PAUSE_S
 from hawatch.agent.lease_effects import KernelEffects
 from hawatch.agent.places import Places
 from hawatch.agent.settings import Settings
-from hawatch.cluster.effects import Activate, AddAddresses, Arm, GateArmed, GateOpened
+from hawatch.cluster.effects import Activate, AddAddresses, Arm, GateArmed, GateOpened, InstallGroups
 from hawatch.config.load import load_text
 from hawatch.errors import KernelError
 from hawatch.model import NS_PER_S, Event, Plan
@@ -47,11 +47,11 @@ def hosts() -> Iterator[TwoHosts]:
         yield found
 
 
-def settings_of(state: Path, **groups: str) -> Settings:
-    """Return settings of a pair whose groups have one address each, all on eth0."""
+def settings_of(state: Path, interface: str = "eth0", **groups: str) -> Settings:
+    """Return settings of a pair whose groups have one address each, all on one interface."""
     text = HEAD
     for name, address in groups.items():
-        row = f'{{ address = "{address}/32", interface = "eth0" }}'
+        row = f'{{ address = "{address}/32", interface = "{interface}" }}'
         text += f'[[group]]\nname = "{name}"\naddresses = [{row}]\n'
     return Settings(load_text(text), Plan((), {}), "lvs1", "", Places(state, state, state))
 
@@ -192,3 +192,47 @@ def test_a_gate_that_cannot_be_put_back_is_tried_until_it_is_and_nothing_is_rene
     ]
     assert [event.name for event in events] == ["gate_failed", "gate_restored"]
     assert answers == ["GateFailed", "GateArmed"]
+
+
+def test_an_interface_that_comes_up_late_or_is_wanted_no_more_is_complained_of_no_more(
+    hosts: TwoHosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease_announcer, "CONFLICT_INTERVAL_S", 0.1)
+    events: list[Event] = []
+    missing = "eth7: no packet socket: No such device"
+
+    async def main() -> None:
+        effects = KernelEffects(settings_of(tmp_path, "eth7", web=VIP), events.extend)
+
+        async def script() -> None:
+            assert effects.problems() == [missing]
+            ip("-n", hosts.a, "link", "add", "eth7", "type", "veth", "peer", "name", "eth8")
+            while effects.problems():
+                await trio.sleep(0.01)
+            effects.set_settings(settings_of(tmp_path, "eth9", web=VIP))
+            effects.carry_out(InstallGroups())
+            assert effects.problems() == [missing.replace("eth7", "eth9")]
+            effects.set_settings(settings_of(tmp_path, web=VIP))
+            effects.carry_out(InstallGroups())
+            while effects.problems():
+                await trio.sleep(0.01)
+
+        await play(effects, script)
+
+    hosts.on_a(lambda: trio.run(main))
+    assert [event.reason[:4] for event in events] == ["eth7", "eth9"]
+
+
+def test_a_group_that_is_gone_is_complained_of_no_more(hosts: TwoHosts, tmp_path: Path) -> None:
+    def work() -> list[list[str]]:
+        effects = KernelEffects(settings_of(tmp_path, "eth7", web=VIP), lambda events: None)
+        found = []
+        effects.carry_out(AddAddresses("web", MINUTE_NS))
+        found.append(effects.problems())
+        effects.set_settings(settings_of(tmp_path, mail="192.0.2.111"))
+        effects.carry_out(InstallGroups())
+        found.append(effects.problems())
+        effects.close_sockets()
+        return found
+
+    assert hosts.on_a(work) == [[f"{VIP} cannot be put on eth7: there is no such interface"], []]
