@@ -47,6 +47,8 @@ class Wire:
     def __init__(self, interface: str) -> None:
         """Open it; raise KernelError where there is no such interface, or CAP_NET_RAW is missing."""
         self.interface = interface
+        self.frames = 0
+        """Frames read so far, whatever they told."""
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         try:
             self._socket = socket.socket(socket.AF_PACKET, kind, 0)
@@ -93,12 +95,13 @@ class Wire:
                 lost += 1
         return lost
 
-    def heard(self) -> list[Told]:
-        """Return what other machines told since the last call, without waiting."""
+    def heard(self, limit: int = FRAMES_MAX) -> list[Told]:
+        """Return what other machines told since the last call, in at most so many frames, without waiting."""
         found = []
-        for _ in range(FRAMES_MAX):
+        for _ in range(limit):
             try:
                 frame, origin = self._socket.recvfrom(FRAME_BYTES)
+                self.frames += 1
             except BlockingIOError:
                 break
             except OSError as error:

@@ -263,8 +263,10 @@ class Gate:
             if kind is None or message.port in (0, self._port):
                 continue
             touched = touched or nft.table_name(kind, message.body) in ours
-        if not touched:
-            return None
+        return self.mend() if touched else None
+
+    def mend(self) -> Restored | None:
+        """Put the gate back if the kernel has not what was installed. Raises KernelError when it refuses."""
         problem = self.verify()
         return self.restore(problem) if problem else None
 

@@ -354,6 +354,8 @@ class Keeper:
                     self._buried(child, describe_end(status))
 
     def _buried(self, child: Child, how: str) -> None:
+        # The process id is nobody's any more, or a stranger's: whatever its last words were, it is not to be signalled.
+        child.ward.pid = 0
         self._listen(child)
         if child.leash is not None:
             self._selector.unregister(child.leash)

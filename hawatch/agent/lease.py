@@ -40,8 +40,13 @@ STOP_S = 3.0
 FITNESS_INTERVAL_S = 0.5
 PINS_FILE = "pinned"
 """In the state directory: the groups that an administrator gave to this director."""
-RETRY_S = 2.0
-"""What could not be opened is tried again after so long."""
+RETRY_FIRST_S, RETRY_MAX_S = 0.1, 5.0
+"""What failed is tried again at once, for the gate of an owner stays open for less than a second; then after so long,
+which doubles until the other."""
+GOOD_S = 10.0
+"""What went well for so long and fails then is tried again at once, and told again."""
+READY_S = 1.0
+"""An administrator's wish waits so long for what is being opened."""
 
 
 class GroupEffects(Effects, Protocol):
@@ -89,25 +94,34 @@ class LeasedOwnership:
         self._emit: Emit | None = None
         self._count_servers: CountServers = lambda: (0, 0, 0)
         self._problem = "this agent has just started"
+        self._boot_problem = ""
 
     # --- life ------------------------------------------------------------------------------------------------
 
     async def run(self, emit: Emit, changed: Callable[[], None]) -> None:
         """Own and let go of groups, until cancelled."""
         self._emit = emit
+        told, delay_s = "", 0.0
         while True:
+            began = trio.current_time()
             try:
                 await self._run_once(emit, changed)
             except* (KernelError, LocalError, ConfigError) as errors:  # a nursery lets out groups only
                 self._problem = str(_first(errors))
+            if trio.current_time() - began >= GOOD_S:
+                told, delay_s = "", 0.0
+            if self._problem != told:
+                told = self._problem
                 emit([Event("lease_failed", f"nothing can be owned: {self._problem}", Severity.CRITICAL)])
-                await trio.sleep(RETRY_S)
+            await trio.sleep(delay_s)
+            delay_s = min(max(2 * delay_s, RETRY_FIRST_S), RETRY_MAX_S)
 
     async def _run_once(self, emit: Emit, changed: Callable[[], None]) -> None:
         settings = self._settings
         boot, problem = next_boot(settings.places.boot_file, wall_ns())
-        if problem:
+        if problem and problem != self._boot_problem:
             emit([Event("state_broken", problem, Severity.WARNING)])
+        self._boot_problem = problem
         effects = self._make_effects(settings, emit)
         try:
             node = Node(
@@ -246,8 +260,10 @@ class LeasedOwnership:
         return await self._ask(AdminAction.RESUME)
 
     async def _ask(self, action: AdminAction, group: str = "", to: str = "") -> StatusPart:
-        await self._ready.wait()
-        assert self._loop is not None
+        with trio.move_on_after(READY_S):
+            await self._ready.wait()
+        if self._loop is None:
+            raise RefusedError(self._problem)
         answer: Answer = await self._loop.ask(action, group, to)
         if not answer.done:
             raise RefusedError(answer.text)

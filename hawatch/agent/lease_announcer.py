@@ -5,11 +5,14 @@ gate is not open at that moment: frames of a packet socket do not pass the gate.
 
 Every few seconds the owner asks whether anybody else answers for its addresses: the classic mistake is a real server
 that does, because it has the address on an interface of its own and arp_ignore is not set.
+
+Anybody on the clients' network may say anything: frames are read within a budget (the kernel drops what is beyond it),
+and of an address only so many conflicts are told one by one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,6 +20,8 @@ import trio
 
 from hawatch.actions.arp import Wire, host_of
 from hawatch.actions.arp_codec import Told
+from hawatch.agent.group_vips import About
+from hawatch.agent.heartbeat_noise import Budget
 from hawatch.agent.ownership import Emit
 from hawatch.agent.settings import now_ns
 from hawatch.errors import KernelError
@@ -28,8 +33,15 @@ CONFLICT_INTERVAL_S = 5.0
 """The owner asks so often whether anybody else answers for its addresses."""
 TELL_CONFLICT_NS = 300 * NS_PER_S
 """The same conflict is told at most so often."""
-CONFLICTS_MAX = 1000
-"""So many told conflicts are remembered."""
+MACS_TOLD_MAX = 8
+"""So many machines that answer for one address are told one by one in that time; then how many more there were."""
+MACS_COUNTED_MAX = 1000
+FRAMES_PER_S, FRAMES_BURST = 1000, 1000
+"""Read from one interface: more than all ARP of a large network, of which each costs some microseconds."""
+FRAMES_PER_TURN = 64
+"""Read before others have their turn."""
+FLOODED_S = 0.01
+"""An interface that has used up its budget is left alone for so long."""
 REOPEN_S = 2.0
 
 
@@ -51,8 +63,23 @@ class Question:
     done: trio.Event = field(default_factory=trio.Event)
 
 
+@dataclass(slots=True)
+class Conflict:
+    """Who else answers for an address, since when."""
+
+    group: str
+    since_ns: int
+    macs: set[str] = field(default_factory=set)
+
+
 class Groups(Protocol):
     """What is to be known of the groups."""
+
+    def group_of(self, address: str) -> str:
+        """Return the group that has an address, "" for none."""
+
+    def interfaces(self) -> Set[str]:
+        """Return the interfaces to listen on."""
 
     def places(self, group: str) -> list[tuple[str, str]]:
         """Return a group's addresses, each with its interface."""
@@ -64,13 +91,16 @@ class Groups(Protocol):
 class Announcer:
     """Announces, asks and listens on the clients' network; `complain` tells an interface's problem, "" at its end."""
 
-    def __init__(self, groups: Groups, emit: Emit, complain: Callable[[str, str], None]) -> None:
+    def __init__(self, groups: Groups, emit: Emit, complain: Callable[[About, str], None]) -> None:
         self._groups = groups
         self._emit = emit
-        self._complain = complain
+        self._tell = complain
+        self._failed: set[str] = set()
+        """Interfaces that were complained of."""
         self._announcing: dict[str, Announcing] = {}
         self._questions: list[Question] = []
-        self._told: dict[tuple[str, str], int] = {}
+        self._conflicts: dict[str, Conflict] = {}
+        """By address."""
         self._wires: dict[str, Wire] = {}
         self._nursery: trio.Nursery | None = None
 
@@ -137,6 +167,18 @@ class Announcer:
                 self._nursery.start_soon(self._hear, wire)
         return wire
 
+    def _complain(self, interface: str, problem: str) -> None:
+        (self._failed.add if problem else self._failed.discard)(interface)
+        self._tell(("interface", interface), problem)
+
+    def _listen_where_wanted(self) -> None:
+        """Open what came up late, and complain no more of what no group has an address on."""
+        wanted = self._groups.interfaces()
+        for interface in sorted(wanted):
+            self.listen(interface)
+        for interface in self._failed - wanted:
+            self._complain(interface, "")
+
     def _by_wire(self, group: str) -> Iterator[tuple[Wire, list[str]]]:
         found: dict[str, list[str]] = {}
         for address, interface in self._groups.places(group):
@@ -166,16 +208,21 @@ class Announcer:
     async def _look_for_conflicts(self) -> None:
         while True:
             await trio.sleep(CONFLICT_INTERVAL_S)
+            self._end_conflicts(now_ns())
+            self._listen_where_wanted()
             for group in self._groups.owned():
                 for wire, addresses in self._by_wire(group):
                     wire.ask(addresses)
 
     async def _hear(self, wire: Wire) -> None:
+        budget = Budget(now_ns(), FRAMES_PER_S, FRAMES_BURST)
         while True:
             await trio.lowlevel.wait_readable(wire)
+            allowed, before = min(budget.allowed(now_ns()), FRAMES_PER_TURN), wire.frames
             try:
-                for told in wire.heard():
+                for told in wire.heard(allowed):
                     self._take(told)
+                self._complain(wire.interface, "")
             except KernelError as error:
                 self._complain(wire.interface, str(error))
                 await trio.sleep(REOPEN_S)
@@ -183,28 +230,33 @@ class Announcer:
                 del self._wires[wire.interface]
                 wire.close()
                 return
+            budget.spend(wire.frames - before)
+            if allowed < FRAMES_PER_TURN:
+                await trio.sleep(FLOODED_S)
 
     def _take(self, told: Told) -> None:
+        group = self._groups.group_of(told.address)
+        if not group:
+            return
         for question in self._questions:
-            if self._has(question.group, told.address):
+            if question.group == group:
                 question.mac = told.mac
                 question.done.set()
-        if told.probe:
-            return
-        for group in self._groups.owned():
-            if self._has(group, told.address):
-                self._tell_conflict(group, told)
+        if not told.probe:
+            self._take_conflict(group, told)
 
-    def _has(self, group: str, wanted: str) -> bool:
-        return any(address == wanted for address, _ in self._groups.places(group))
+    def _take_conflict(self, group: str, told: Told) -> None:
+        conflict = self._conflicts.get(told.address)
+        if conflict is not None and (told.mac in conflict.macs or len(conflict.macs) >= MACS_COUNTED_MAX):
+            return
+        if group not in self._groups.owned():
+            return
+        conflict = self._conflicts.setdefault(told.address, Conflict(group, now_ns()))
+        conflict.macs.add(told.mac)
+        if len(conflict.macs) <= MACS_TOLD_MAX:
+            self._tell_conflict(group, told)
 
     def _tell_conflict(self, group: str, told: Told) -> None:
-        key, now = (told.address, told.mac), now_ns()
-        if now - self._told.get(key, -TELL_CONFLICT_NS) < TELL_CONFLICT_NS:
-            return
-        if len(self._told) > CONFLICTS_MAX:
-            self._told.clear()
-        self._told[key] = now
         host = host_of(told.mac)
         whose = f"{told.mac} ({host})" if host else told.mac
         reason = (
@@ -212,3 +264,17 @@ class Announcer:
             " an interface and without arp_ignore = 1; set net.ipv4.conf.all.arp_ignore = 1 and arp_announce = 2 there"
         )
         self._emit([Event("vip_conflict", reason, Severity.CRITICAL, group)])
+
+    def _end_conflicts(self, at_ns: int) -> None:
+        """Forget old conflicts, so that they are told again if they last; say how many were not told one by one."""
+        for address, conflict in list(self._conflicts.items()):
+            if at_ns - conflict.since_ns < TELL_CONFLICT_NS:
+                continue
+            del self._conflicts[address]
+            more = len(conflict.macs) - MACS_TOLD_MAX
+            if more > 0:
+                reason = (
+                    f"{more} more hardware addresses answered for {address} in {TELL_CONFLICT_NS // NS_PER_S} s:"
+                    " somebody on the clients' network forges answers; a switch's port security tells who"
+                )
+                self._emit([Event("vip_conflict", reason, Severity.CRITICAL, conflict.group)])

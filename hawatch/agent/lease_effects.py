@@ -13,16 +13,18 @@ next timer that is ordered, which fails until then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import trio
 
-from hawatch.actions.gate import Gate
+from hawatch.actions.gate import Gate, Restored
 from hawatch.actions.gate_rules import GateGroup, Layout
 from hawatch.actions.ipvs_sync import start_sync
-from hawatch.actions.vip import ADDRESS_GROUPS, LINK_GROUP, Addresses
-from hawatch.agent.group_vips import Complaints, Vips, vips_of, watch_kernel
+from hawatch.actions.vip import ADDRESS_GROUPS, LINK_GROUP, RTM_DELADDR, Addresses, VipAddress
+from hawatch.agent.group_vips import PAUSE_S, About, Complaints, Vips, groups_by_address, vips_of, watch_kernel
 from hawatch.agent.lease_announcer import REOPEN_S, Announcer
 from hawatch.agent.lease_gateway import GatewayWatch, any_answers
 from hawatch.agent.ownership import Emit
@@ -51,6 +53,8 @@ from hawatch.errors import KernelError
 from hawatch.model import NS_PER_S, Event, Severity
 
 Give = Callable[[NodeEvent], None]
+LOOKING, INSTALLING = "what is up", "what the gate covers"
+"""What complaints are about that concern no group: no group has such a name."""
 
 
 class KernelEffects:
@@ -62,24 +66,35 @@ class KernelEffects:
         self._settings = settings
         self._vips: Vips = {}
         """What the gate covers."""
+        self._group_of: dict[str, str] = {}
+        """The same, by address."""
         self._due: Settings | None = None
         """The gate is to cover the groups of these settings, as soon as the kernel lets it."""
         self._up: set[str] = set()
         """Groups whose addresses are meant to be up."""
         self._lifetime_ns: dict[str, int] = {}
+        self._broken = ""
+        """Why the gate does not hold, "" while it does: what does not close by itself must not be renewed."""
         self._complaints = Complaints(emit)
         self._synced: set[tuple[str, int]] = set()
         self._give: Give | None = None
         self._nursery: trio.Nursery | None = None
         self._links_changed = trio.Event()
+        self._taken = trio.Event()
+        """Somebody took an address down."""
         self._gateway = GatewayWatch(settings.config.cluster.gateway)
         self._announcer = Announcer(self, emit, self._complain)
         interfaces = [one.interface for vips in vips_of(settings).values() for one in vips]
         bridged = all(map(is_bridge, interfaces))
         layouts = (Layout.INET, Layout.SPLIT, Layout.BRIDGE) if bridged else (Layout.INET, Layout.SPLIT)
-        self._gate = Gate.open(layouts=layouts)
-        self._addresses = Addresses()
-        self._install(settings)
+        with ExitStack() as undo:  # a socket that stays open owns the gate's tables, and the next try is refused
+            self._gate = Gate.open(layouts=layouts)
+            undo.callback(self._gate.close_sockets)
+            self._addresses = Addresses()
+            undo.callback(self._addresses.close)
+            undo.callback(self._announcer.close)
+            self._install(settings)
+            undo.pop_all()
 
     @property
     def gate(self) -> str:
@@ -123,22 +138,32 @@ class KernelEffects:
         if problems:
             raise KernelError("; ".join(problems))
         self._gate.install({name: GateGroup(tuple(one.address for one in vips)) for name, vips in wanted.items()})
-        for group in self._up - wanted.keys():
+        for group in self._vips.keys() - wanted.keys():
             self._announcer.stop(group)
+            self._complain(group, "")
         self._up &= wanted.keys()
         self._vips, self._due = wanted, None
+        self._group_of = groups_by_address(wanted)
         if self._nursery is not None:
             self._begin_watching()
 
     def _begin_watching(self) -> None:
-        for one in {one.interface for vips in self._vips.values() for one in vips}:
-            self._announcer.listen(one)
+        for interface in sorted(self.interfaces()):
+            self._announcer.listen(interface)
         for group in self._settings.config.group:
             sync = group.sync
             if sync is not None and (sync.interface, sync.id) not in self._synced:
                 self._synced.add((sync.interface, sync.id))
                 for problem in start_sync(sync.interface, sync.id):
                     self._emit([Event("sync_failed", problem, Severity.WARNING)])
+
+    def group_of(self, address: str) -> str:
+        """Return the group that has an address, "" for none."""
+        return self._group_of.get(address, "")
+
+    def interfaces(self) -> Set[str]:
+        """Return the interfaces of all addresses."""
+        return {one.interface for vips in self._vips.values() for one in vips}
 
     def places(self, group: str) -> list[tuple[str, str]]:
         """Return a group's addresses, each with its interface."""
@@ -154,6 +179,8 @@ class KernelEffects:
         """Do it now; return what is to be reported at once."""
         try:
             match command:
+                case Arm(group=group) if self._broken:
+                    return [GateFailed(group, self._broken)]
                 case Arm(group=group, slot=slot, duration_ns=duration_ns, number=number):
                     if self._due is not None:
                         self._install(self._due)
@@ -172,7 +199,7 @@ class KernelEffects:
                     self._remove(group)
                 case InstallGroups():
                     self._install(self._settings)
-                    self._complain("InstallGroups", "")
+                    self._complain(INSTALLING, "")
                 case Announce(group=group, after_ns=after_ns, every_ns=every_ns):
                     self._announcer.begin(group, after_ns, every_ns)
                 case ProbeAddresses(group=group, number=number, timeout_ns=timeout_ns):
@@ -184,7 +211,8 @@ class KernelEffects:
         except KernelError as error:
             if isinstance(command, Arm | Activate | CloseGate):
                 return [GateFailed(command.group, str(error))]
-            self._complain(type(command).__name__, str(error))
+            about = command.group if isinstance(command, AddAddresses | RemoveAddresses) else INSTALLING
+            self._complain(about, str(error))
         return []
 
     def _add(self, group: str, lifetime_ns: int) -> None:
@@ -199,8 +227,8 @@ class KernelEffects:
         self._announcer.stop(group)
         self._complain(group, "; ".join(self._addresses.remove(self._vips.get(group, ()))))
 
-    def _complain(self, about: str, problem: str) -> None:
-        self._complaints.tell(about, problem, about if about in self._vips else "")
+    def _complain(self, about: About, problem: str) -> None:
+        self._complaints.tell(about, problem, about if isinstance(about, str) and about in self._vips else "")
 
     def _start(self, task: Callable[..., object], *arguments: object) -> None:
         if self._nursery is not None:
@@ -225,7 +253,8 @@ class KernelEffects:
             self._begin_watching()
             self._start(self._announcer.run)
             self._start(self._watch_gate)
-            self._start(watch_kernel, ADDRESS_GROUPS, self._put_back)
+            self._nursery.start_soon(partial(watch_kernel, ADDRESS_GROUPS, self._note_taken, kinds=(RTM_DELADDR,)))
+            self._start(self._keep_addresses)
             self._start(watch_kernel, (LINK_GROUP,), lambda: self._links_changed.set())
             self._start(self._gateway.run)
             await trio.sleep_forever()
@@ -233,35 +262,66 @@ class KernelEffects:
     async def _watch_gate(self) -> None:
         listener = self._gate.listener
         while listener is not None:
-            await trio.lowlevel.wait_readable(listener)
-            try:
-                restored = self._gate.handle_changes()
-            except KernelError as error:
-                self._emit([Event("gate_failed", f"the gate cannot be put back: {error}", Severity.CRITICAL)])
+            if self._broken:
                 await trio.sleep(REOPEN_S)
+            else:
+                await trio.lowlevel.wait_readable(listener)
+            try:
+                restored = self._gate.mend() if self._broken else self._gate.handle_changes()
+            except KernelError as error:
+                self._note_broken(f"the gate cannot be put back: {error}")
                 continue
-            if restored is None:
-                continue
-            reason = f"{restored.reason}: the gate was put back within {restored.gap_ns / 1e6:.1f} ms"
-            self._emit([Event("gate_restored", reason, Severity.WARNING)])
-            for group in restored.left_closed:
-                if self._give is not None:
-                    self._give(GateLost(group))
+            if restored is not None:
+                self._tell_restored(restored)
+            elif self._broken:
+                self._emit([Event("gate_restored", "the gate is whole again", Severity.WARNING)])
+            self._broken = ""
+
+    def _note_broken(self, problem: str) -> None:
+        """Note that the gate does not hold: nothing is renewed until it does; told when the sentence is another one."""
+        if problem != self._broken:
+            self._emit([Event("gate_failed", problem, Severity.CRITICAL)])
+        self._broken = problem
+
+    def _tell_restored(self, restored: Restored) -> None:
+        reason = f"{restored.reason}: the gate was put back within {restored.gap_ns / 1e6:.1f} ms"
+        self._emit([Event("gate_restored", reason, Severity.WARNING)])
+        for group in restored.left_closed:
+            if self._give is not None:
+                self._give(GateLost(group))
+
+    def _note_taken(self) -> None:
+        """Note that an address went: of our own doings, only what takes one down says so, not what renews it."""
+        self._taken.set()
+
+    async def _keep_addresses(self) -> None:
+        while True:
+            await self._taken.wait()
+            self._taken = trio.Event()
+            self._put_back()
+            await trio.sleep(PAUSE_S)
 
     def _put_back(self) -> None:
-        for group in sorted(self._up):
-            try:
-                missing = set(self._vips[group]) - self._addresses.present(self._vips[group])
-                if not missing or not self._gate.is_open(group):
-                    continue
-                problems = self._addresses.add(sorted(missing, key=str), self._lifetime_ns[group])
-            except KernelError as error:
-                problems = [str(error)]
-            self._complain(group, "; ".join(problems))
-            if not problems:
-                names = ", ".join(sorted(one.address for one in missing))
-                self._emit([Event("vip_restored", f"somebody removed {names}: put back", Severity.WARNING, group)])
-                self._announcer.announce_once(group)
+        """Put back what somebody took from the groups that are owned."""
+        groups = self.owned()
+        try:
+            present = self._addresses.present({one for group in groups for one in self._vips[group]})
+            for group in groups:
+                missing = set(self._vips[group]) - present
+                if missing:
+                    self._put_back_group(group, missing)
+        except KernelError as error:
+            self._complain(LOOKING, f"addresses cannot be looked after: {error}")
+            return
+        self._complain(LOOKING, "")
+
+    def _put_back_group(self, group: str, missing: Set[VipAddress]) -> None:
+        problems = self._addresses.add(sorted(missing, key=str), self._lifetime_ns[group])
+        self._complain(group, "; ".join(problems))
+        if not problems:
+            names = ", ".join(sorted(one.address for one in missing))
+            self._emit([Event("vip_restored", f"somebody removed {names}: put back", Severity.WARNING, group)])
+            self._announcer.announce_once(group)
 
     # --- fitness ---------------------------------------------------------------------------------------------
 
@@ -272,8 +332,7 @@ class KernelEffects:
 
     def fitness(self) -> tuple[Sequence[str], Sequence[str]]:
         """Return the interfaces that are down, and the gateways when none of them answers."""
-        interfaces = {one.interface for vips in self._vips.values() for one in vips}
-        down = sorted(name for name in interfaces if not carrier(name))
+        down = sorted(name for name in self.interfaces() if not carrier(name))
         return down, () if self._gateway.answers else self._gateway.gateways
 
 

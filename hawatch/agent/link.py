@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from array import array
@@ -37,6 +38,9 @@ LENGTH_BYTES = 4
 DESCRIPTORS_LIMIT = 4
 """Descriptors taken from one leash packet; every message carries at most one."""
 
+NO_ROOM = (errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS)
+"""What a sending fails with when memory is short, or too many descriptors are under way (unix(7))."""
+
 AnyLeash = (
     AreYouThere | IAmHere | Link | WorkerLost | WorkerStarted | Reload | Stop | Adopt | WantLink
     | WantListener | Listener
@@ -59,7 +63,7 @@ def work_pair() -> tuple[socket.socket, socket.socket]:
 
 
 def send_leash(leash: socket.socket, message: LeashMessage, descriptor: int | None = None) -> bool:
-    """Send one packet without waiting; False when the other end is gone or does not read."""
+    """Send one packet without waiting; False when the other end is gone or does not read, or the kernel has no room."""
     packet = _encoder.encode(message)
     if len(packet) > LEASH_PACKET_LIMIT:
         raise PeerError(f"{type(message).__name__} of {len(packet)} bytes does not fit a leash packet")
@@ -68,6 +72,10 @@ def send_leash(leash: socket.socket, message: LeashMessage, descriptor: int | No
     try:
         leash.sendmsg([packet], rights, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
     except (BlockingIOError, BrokenPipeError, ConnectionResetError):
+        return False
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
         return False
     return True
 

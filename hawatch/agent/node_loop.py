@@ -61,6 +61,7 @@ NARROW_S = 2.0
 OVERTAKEN_MAX = 16
 """Numbers before the last one that may still come, on a slower link."""
 SLEEP_MAX_S = 3600.0
+CLOSED = "this director's part in the cluster has ended, or is being started anew: see its events"
 
 
 class Effects(Protocol):
@@ -106,6 +107,7 @@ class NodeLoop:
         """Ends when the timer is due; where it moves, so does its end."""
         self._numbers = itertools.count(1)
         self._answers: dict[int, tuple[trio.Event, list[Answer]]] = {}
+        self._closed = False
         self._owned = node.owned()
         self.noise = NoiseLog()
         self._links: list[HeartbeatLink] = []
@@ -120,9 +122,12 @@ class NodeLoop:
             raise
 
     def close(self) -> None:
-        """Close the sockets."""
+        """Close the sockets, and answer who waits for something."""
+        self._closed = True
         for each in self._links:
             each.close()
+        for number in self._answers:
+            self._answer(Answer(number, done=False, text=CLOSED, took_ns=0))
 
     async def run(self) -> None:
         """Run the node until cancelled."""
@@ -161,6 +166,8 @@ class NodeLoop:
         """Pass on an administrator's wish, and wait for what comes of it; the node answers in bounded time."""
         number = next(self._numbers)
         event, answers = trio.Event(), list[Answer]()
+        if self._closed:
+            return Answer(number, done=False, text=CLOSED, took_ns=0)
         self._answers[number] = event, answers
         try:
             self.give(AdminCommand(number, action, group, to))
@@ -261,11 +268,8 @@ class NodeLoop:
                     self._nap.deadline = self._wake_at()
                 case Emit(event=event):
                     self._emit([event])
-                case Answer(request=request):
-                    waiting = self._answers.get(request)
-                    if waiting is not None:
-                        waiting[1].append(command)
-                        waiting[0].set()
+                case Answer():
+                    self._answer(command)
                 case RememberGiveaway(paused=paused):
                     self._remember(paused)
                 case RememberPins(groups=groups):
@@ -278,6 +282,13 @@ class NodeLoop:
                     self._inbox.extend(self._effects.carry_out(command))
         if self._inbox and not self._busy:
             self.give(self._inbox.popleft())
+
+    def _answer(self, answer: Answer) -> None:
+        """Give an answer to who waits for it, if anybody still does."""
+        waiting = self._answers.get(answer.request)
+        if waiting is not None:
+            waiting[1].append(answer)
+            waiting[0].set()
 
     def _send(self, link: int, address: str, data: bytes) -> None:
         with contextlib.suppress(OSError):

@@ -14,11 +14,13 @@ A director that shared its groups once has a gate in its kernel, closed without 
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 import trio
 
 from hawatch.actions.gate import remove_gate
 from hawatch.actions.vip import ADDRESS_GROUPS, LINK_GROUP, Addresses, Present, VipAddress
-from hawatch.agent.group_vips import Complaints, Vips, vips_of, watch_kernel
+from hawatch.agent.group_vips import PAUSE_S, Complaints, Vips, groups_by_address, vips_of, watch_kernel
 from hawatch.agent.lease_announcer import Announcer
 from hawatch.agent.ownership import Emit
 from hawatch.agent.settings import Settings
@@ -31,8 +33,6 @@ ADDRESSES_FILE = "addresses"
 """In the state directory: the addresses that we put up."""
 RETRY_S = 2.0
 """What the kernel refuses is tried again after so long."""
-PAUSE_S = 0.1
-"""The addresses are looked at no more often, whatever others do to them."""
 KERNEL, GATE, LEAVING = "the kernel", "the gate", "what leaves"
 """What complaints are about, besides groups: no group has such a name."""
 
@@ -43,6 +43,7 @@ class SingleVips:
     def __init__(self, settings: Settings, emit: Emit) -> None:
         self._emit = emit
         self._vips: Vips = vips_of(settings)
+        self._group_of = groups_by_address(self._vips)
         self._file = settings.places.state_dir / ADDRESSES_FILE
         self._file_problem = ""
         self._ours = self._written = read_words(self._file)
@@ -56,6 +57,7 @@ class SingleVips:
     def set_settings(self, settings: Settings) -> None:
         """Keep the addresses of a new configuration up, and take down those that it names no more."""
         self._vips = vips_of(settings)
+        self._group_of = groups_by_address(self._vips)
         self._changed.set()
 
     def problem(self, group: str) -> str:
@@ -65,6 +67,14 @@ class SingleVips:
     def problems(self) -> list[str]:
         """Return what is wrong, a sentence each."""
         return self._complaints.standing()
+
+    def group_of(self, address: str) -> str:
+        """Return the group that has an address, "" for none."""
+        return self._group_of.get(address, "")
+
+    def interfaces(self) -> Set[str]:
+        """Return the interfaces that have an address of ours."""
+        return {one.interface for each in self._up.values() for one in each}
 
     def places(self, group: str) -> list[tuple[str, str]]:
         """Return those addresses of a group that are up, each with its interface."""

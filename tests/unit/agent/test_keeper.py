@@ -3,7 +3,9 @@ from __future__ import annotations
 import os
 import resource
 import select
+import selectors
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,7 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from hawatch.agent.keeper import Keeper, Mains
+from hawatch.agent.link import leash_pair, send_leash
+from hawatch.agent.messages import Stop
+from hawatch.agent.places import Places
 from hawatch.agent.priority import PROBER_NICE
+from hawatch.agent.settings import Settings, now_ns
+from hawatch.config.schema import Config
+from hawatch.model import Plan
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -94,6 +103,32 @@ def test_a_killed_core_is_back_at_once_and_linked_anew_ten_times(site: Site) -> 
         said = site.wait_for("core@lvs1 born", f"core@lvs1 got WorkerStarted core {number}", "prober heard core@lvs1")
         assert f"core@lvs1 got WorkerLost core {number}" in said
     assert site.lines.count("prober born") <= 1
+
+
+def test_a_child_whose_last_words_are_not_its_to_say_is_buried_and_not_signalled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours, theirs = leash_pair()
+    pid = os.fork()
+    if pid == 0:
+        send_leash(theirs, Stop("nonsense", 1))
+        os._exit(7)
+    theirs.close()
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    places = Places(tmp_path, tmp_path, tmp_path)
+    with socket.socket(socket.AF_UNIX) as listener:
+        keeper = Keeper(Settings(Config(), Plan((), {}), "lvs1", "", places), Mains(print, print), listener)
+        keeper._adopt(keeper._settings)
+        core = keeper._children["core"]
+        core.leash = ours
+        core.ward.born(pid, now_ns())
+        keeper._selector.register(ours, selectors.EVENT_READ, "core")
+        keeper._reap()
+        for end in (keeper._wakeup_in, keeper._wakeup_out, keeper._selector):
+            end.close()
+    assert core.ward.restarts == 1
+    assert core.leash is None
+    assert "it sent Stop, which is not its to send" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import resource
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from hawatch.agent.lease import LeasedOwnership
+from hawatch.agent.lease import RETRY_MAX_S, LeasedOwnership
 from hawatch.agent.lease_gateway import any_answers
 from hawatch.agent.lease_site import read_run, write_run
 from hawatch.agent.places import Places
@@ -16,7 +17,7 @@ from hawatch.cli.main import main
 from hawatch.cluster.effects import Command, NodeEvent
 from hawatch.cluster.membership import FormerRun
 from hawatch.cluster.parameters import LEASE_NS_MAX
-from hawatch.errors import KernelError
+from hawatch.errors import KernelError, RefusedError
 from hawatch.model import Event
 
 CONFIG = """\
@@ -70,6 +71,13 @@ class BrokenEffects:
         raise KernelError("the netlink socket is gone")
 
 
+class GoodEffects(BrokenEffects):
+    """Effects that go on for ever."""
+
+    async def run(self, give: Callable[[NodeEvent], None]) -> None:
+        await trio.sleep_forever()
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     key = tmp_path / "cluster.key"
@@ -80,23 +88,47 @@ def settings(tmp_path: Path) -> Settings:
     return load_settings(Places(config, tmp_path / "run", tmp_path / "state"), "lvs1")
 
 
-async def test_a_task_that_fails_is_told_and_all_is_tried_again(
+class Makes:
+    """Makes effects, and notes when; the first `broken` of them fail, the others go on for ever."""
+
+    def __init__(self, broken: int) -> None:
+        self.broken = broken
+        self.made: list[tuple[float, BrokenEffects]] = []
+
+    def __call__(self, _settings: Settings, _emit: Callable[[Iterable[Event]], None]) -> BrokenEffects:
+        kind = BrokenEffects if len(self.made) < self.broken else GoodEffects
+        self.made.append((trio.current_time(), kind()))
+        return self.made[-1][1]
+
+
+async def test_what_fails_is_tried_again_at_once_then_ever_later_and_told_once(
     settings: Settings, autojump_clock: trio.testing.MockClock
 ) -> None:
-    made: list[BrokenEffects] = []
-    events: list[Event] = []
-
-    def make(_settings: Settings, _emit: Callable[[Iterable[Event]], None]) -> BrokenEffects:
-        made.append(BrokenEffects())
-        return made[-1]
-
-    ownership = LeasedOwnership(settings, make, paused=False, remember=lambda paused: None)
-    with trio.move_on_after(5):
+    makes, events = Makes(1000), list[Event]()
+    ownership = LeasedOwnership(settings, makes, paused=False, remember=lambda paused: None)
+    began = trio.current_time()
+    with trio.move_on_after(60):
         await ownership.run(events.extend, lambda: None)
-    assert len(made) == 3
-    assert all(one.closed for one in made)
+    assert all(one.closed for _, one in makes.made)
+    after = [round(at - began, 3) for at, _ in makes.made]
+    assert after[:8] == [0, 0, 0.1, 0.3, 0.7, 1.5, 3.1, 6.3]
+    assert {round(later - sooner, 3) for sooner, later in itertools.pairwise(after[7:])} == {RETRY_MAX_S}
     failed = [event.reason for event in events if event.name == "lease_failed"]
-    assert failed == ["nothing can be owned: the netlink socket is gone"] * 3
+    assert failed == ["nothing can be owned: the netlink socket is gone"]
+
+
+async def test_what_an_administrator_wishes_is_refused_while_nothing_can_be_owned(
+    settings: Settings, autojump_clock: trio.testing.MockClock
+) -> None:
+    Path(settings.config.cluster.key_file).unlink()
+    ownership = LeasedOwnership(settings, Makes(0), paused=False, remember=lambda paused: None)
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ownership.run, lambda events: None, lambda: None)
+            for wish in (ownership.giveaway(), ownership.takeover("web"), ownership.switchover("web", "")):
+                with pytest.raises(RefusedError, match=r"cluster\.key: cannot be read"):
+                    await wish
+            nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("settled", [True, False])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import socket
 
@@ -111,3 +112,23 @@ def test_leash_refuses_what_is_no_message_and_leaks_no_descriptor() -> None:
         assert len(os.listdir("/proc/self/fd")) == before
     with pytest.raises(PeerError, match="does not fit"):
         send_leash(ours, WorkerLost("prober", "x" * LEASH_PACKET_LIMIT, 1, 50))
+
+
+class NoRoom(socket.socket):
+    """A socket of a machine that is short of something."""
+
+    number = errno.ENOBUFS
+
+    def sendmsg(self, *_args: object, **_options: object) -> int:
+        raise OSError(self.number, "no")
+
+
+@pytest.mark.parametrize(("number", "told"), [(errno.ENOBUFS, True), (errno.ETOOMANYREFS, True), (errno.EBADF, False)])
+def test_a_packet_that_the_kernel_has_no_room_for_is_not_sent(number: int, told: bool) -> None:
+    with NoRoom(socket.AF_UNIX, socket.SOCK_SEQPACKET) as leash:
+        leash.number = number
+        if told:
+            assert not send_leash(leash, AreYouThere(1))
+        else:
+            with pytest.raises(OSError, match="no"):
+                send_leash(leash, AreYouThere(1))

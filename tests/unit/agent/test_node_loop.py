@@ -10,12 +10,13 @@ import pytest
 import trio
 
 from hawatch.agent.heartbeat_noise import BURST, DATAGRAMS_PER_S, Noise
-from hawatch.agent.node_loop import NodeLoop
+from hawatch.agent.node_loop import CLOSED, NodeLoop
 from hawatch.agent.settings import now_ns
 from hawatch.cluster.detector import PeerState
 from hawatch.cluster.effects import (
     Activate,
     AdminAction,
+    Answer,
     Arm,
     CloseGate,
     Command,
@@ -127,6 +128,34 @@ async def test_one_owns_and_a_switchover_moves_it() -> None:
         nursery.cancel_scope.cancel()
     assert all(each.cancelled for each in trial.effects.values())
     assert "switchover" in [event.name for event in trial.events]
+
+
+async def test_a_loop_that_is_closed_answers_what_was_asked() -> None:
+    trial = Trial()
+    a = trial.loops["a"]
+    answers: list[Answer] = []
+
+    async def switch_over() -> None:
+        answers.append(await a.ask(AdminAction.SWITCHOVER, "web", "b"))
+
+    async with trio.open_nursery() as whole:
+        whole.start_soon(trial.loops["w"].run)
+        whole.start_soon(trial.loops["b"].run)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(a.run)
+            await trial.owner("a")
+            trial.effects["b"].carry_out = lambda command: []  # type: ignore[method-assign]  # its kernel says nothing
+            whole.start_soon(switch_over)
+            with trio.fail_after(PATIENCE_S):
+                while not a.node.requests.pending:
+                    await trio.sleep(0.005)
+            nursery.cancel_scope.cancel()
+        with trio.fail_after(PATIENCE_S):
+            answers.append(await a.ask(AdminAction.GIVEAWAY))
+            while len(answers) < 2:
+                await trio.sleep(0.005)
+        whole.cancel_scope.cancel()
+    assert [(answer.done, answer.text) for answer in answers] == [(False, CLOSED)] * 2
 
 
 def sender_at(address: str) -> socket.socket:

@@ -1,0 +1,238 @@
+"""A director's commands carried out in a network namespace, with the kernel's own gate and addresses."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from hawatch.actions.gate import Gate, Restored
+from hawatch.actions.vip import Addresses, VipAddress
+from hawatch.agent import lease_announcer, lease_effects
+from hawatch.agent.group_vips import PAUSE_S
+from hawatch.agent.lease_effects import KernelEffects
+from hawatch.agent.places import Places
+from hawatch.agent.settings import Settings
+from hawatch.cluster.effects import Activate, AddAddresses, Arm, GateArmed, GateOpened, InstallGroups
+from hawatch.config.load import load_text
+from hawatch.errors import KernelError
+from hawatch.model import NS_PER_S, Event, Plan
+from tests.unit.actions.two_hosts import VIP, TwoHosts, ip, two_hosts
+
+pytestmark = pytest.mark.netns
+PATIENCE_S = 20.0
+MINUTE_NS = 60 * NS_PER_S
+HEAD = """\
+[cluster]
+name = "test"
+key_file = "/etc/hawatch/cluster.key"
+quorum = "none"
+[[director]]
+name = "lvs1"
+links = ["127.0.0.1"]
+[[director]]
+name = "lvs2"
+links = ["127.0.0.2"]
+"""
+
+
+@pytest.fixture
+def hosts() -> Iterator[TwoHosts]:
+    with two_hosts() as found:
+        yield found
+
+
+def settings_of(state: Path, interface: str = "eth0", **groups: str) -> Settings:
+    """Return settings of a pair whose groups have one address each, all on one interface."""
+    text = HEAD
+    for name, address in groups.items():
+        row = f'{{ address = "{address}/32", interface = "{interface}" }}'
+        text += f'[[group]]\nname = "{name}"\naddresses = [{row}]\n'
+    return Settings(load_text(text), Plan((), {}), "lvs1", "", Places(state, state, state))
+
+
+async def play(effects: KernelEffects, script: Callable[[], Awaitable[None]]) -> None:
+    """Run effects until the script ends."""
+    try:
+        with trio.fail_after(PATIENCE_S):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(effects.run, lambda event: None)
+                await trio.testing.wait_all_tasks_blocked()
+                await script()
+                nursery.cancel_scope.cancel()
+    finally:
+        effects.close_sockets()
+
+
+def own(effects: KernelEffects, group: str) -> None:
+    """Have effects open a group's gate and put its addresses up, for a minute."""
+    done = effects.carry_out(Arm(group, 0, MINUTE_NS, 1)), effects.carry_out(Activate(group, 0, 1))
+    assert [type(each) for events in done for each in events] == [GateArmed, GateOpened]
+    effects.carry_out(AddAddresses(group, MINUTE_NS))
+
+
+class Unlucky(KernelEffects):
+    """Effects whose gate cannot be read as long as another firewall changes it."""
+
+    def _install(self, settings: Settings) -> None:
+        raise KernelError("netlink: the table changed 8 times while it was read")
+
+
+def test_effects_that_cannot_be_made_leave_the_gate_to_the_next_try(hosts: TwoHosts, tmp_path: Path) -> None:
+    events: list[Event] = []
+    settings = settings_of(tmp_path, web=VIP)
+
+    def work() -> None:
+        with pytest.raises(KernelError, match="changed 8 times") as failed:
+            Unlucky(settings, events.extend)
+        assert failed.traceback  # which keeps the object alive, as a caller's does
+        KernelEffects(settings, events.extend).close_sockets()
+
+    hosts.on_a(work)
+
+
+def test_addresses_of_many_groups_are_looked_at_at_once_and_not_for_a_renewal(hosts: TwoHosts, tmp_path: Path) -> None:
+    events: list[Event] = []
+    many = {f"g{number}": f"192.0.2.{100 + number}" for number in range(20)}
+
+    async def main() -> None:
+        effects = KernelEffects(settings_of(tmp_path, **many), events.extend)
+        netlink = effects._addresses._netlink
+
+        async def script() -> None:
+            for group in many:
+                own(effects, group)
+            before = netlink.requests
+            for group in many:
+                effects.carry_out(AddAddresses(group, MINUTE_NS))
+            await trio.sleep(0.3)
+            assert netlink.requests - before == len(many)
+            ip("-n", hosts.a, "address", "del", "192.0.2.105/32", "dev", "eth0")
+            while not events:
+                await trio.sleep(0.01)
+            assert netlink.requests - before == len(many) + 2  # a look and an addition
+
+        await play(effects, script)
+
+    hosts.on_a(lambda: trio.run(main))
+    assert [(event.name, event.group) for event in events] == [("vip_restored", "g5")]
+
+
+def test_who_takes_an_address_away_again_and_again_is_told_of_now_and_then(hosts: TwoHosts, tmp_path: Path) -> None:
+    events: list[Event] = []
+    vip = VipAddress.parse(f"{VIP}/32", "eth0")
+    taken = 0
+
+    async def main() -> None:
+        nonlocal taken
+        effects = KernelEffects(settings_of(tmp_path, web=VIP), events.extend)
+        other = Addresses()
+
+        async def script() -> None:
+            nonlocal taken
+            own(effects, "web")
+            end = trio.current_time() + 1
+            while trio.current_time() < end:
+                taken += len(other.present([vip]))
+                other.remove([vip])
+                await trio.sleep(0.001)
+            while not other.present([vip]):
+                await trio.sleep(0.01)
+
+        await play(effects, script)
+        other.close()
+
+    hosts.on_a(lambda: trio.run(main))
+    assert {event.name for event in events} == {"vip_restored"}
+    assert 1 < len(events) <= taken + 1
+    assert len(events) <= 1 + 1.5 / PAUSE_S
+
+
+def test_a_gate_that_cannot_be_put_back_is_tried_until_it_is_and_nothing_is_renewed_meanwhile(
+    hosts: TwoHosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[Event] = []
+    answers: list[str] = []
+    restore, refusals = Gate.restore, iter(range(3))
+
+    def restore_at_last(gate: Gate, reason: str) -> Restored:
+        if next(refusals, None) is not None:
+            raise KernelError("netlink: Device or resource busy")
+        return restore(gate, reason)
+
+    monkeypatch.setattr(lease_effects, "REOPEN_S", 0.1)
+    monkeypatch.setattr(Gate, "open", partial(Gate.open, own=False))
+    monkeypatch.setattr(Gate, "restore", restore_at_last)
+
+    async def main() -> None:
+        effects = KernelEffects(settings_of(tmp_path, web=VIP), events.extend)
+
+        async def script() -> None:
+            own(effects, "web")
+            subprocess.run(["ip", "netns", "exec", hosts.a, "nft", "flush", "ruleset"], check=True)
+            while not events:
+                await trio.sleep(0.01)
+            answers.extend(type(each).__name__ for each in effects.carry_out(Arm("web", 1, MINUTE_NS, 2)))
+            while len(events) < 2:
+                await trio.sleep(0.01)
+            answers.extend(type(each).__name__ for each in effects.carry_out(Arm("web", 1, MINUTE_NS, 3)))
+            assert effects._gate.verify() == ""
+
+        await play(effects, script)
+
+    hosts.on_a(lambda: trio.run(main))
+    assert next(refusals, None) is None
+    assert [(event.name, event.reason) for event in events[:1]] == [
+        ("gate_failed", "the gate cannot be put back: netlink: Device or resource busy")
+    ]
+    assert [event.name for event in events] == ["gate_failed", "gate_restored"]
+    assert answers == ["GateFailed", "GateArmed"]
+
+
+def test_an_interface_that_comes_up_late_or_is_wanted_no_more_is_complained_of_no_more(
+    hosts: TwoHosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease_announcer, "CONFLICT_INTERVAL_S", 0.1)
+    events: list[Event] = []
+    missing = "eth7: no packet socket: No such device"
+
+    async def main() -> None:
+        effects = KernelEffects(settings_of(tmp_path, "eth7", web=VIP), events.extend)
+
+        async def script() -> None:
+            assert effects.problems() == [missing]
+            ip("-n", hosts.a, "link", "add", "eth7", "type", "veth", "peer", "name", "eth8")
+            while effects.problems():
+                await trio.sleep(0.01)
+            effects.set_settings(settings_of(tmp_path, "eth9", web=VIP))
+            effects.carry_out(InstallGroups())
+            assert effects.problems() == [missing.replace("eth7", "eth9")]
+            effects.set_settings(settings_of(tmp_path, web=VIP))
+            effects.carry_out(InstallGroups())
+            while effects.problems():
+                await trio.sleep(0.01)
+
+        await play(effects, script)
+
+    hosts.on_a(lambda: trio.run(main))
+    assert [event.reason[:4] for event in events] == ["eth7", "eth9"]
+
+
+def test_a_group_that_is_gone_is_complained_of_no_more(hosts: TwoHosts, tmp_path: Path) -> None:
+    def work() -> list[list[str]]:
+        effects = KernelEffects(settings_of(tmp_path, "eth7", web=VIP), lambda events: None)
+        found = []
+        effects.carry_out(AddAddresses("web", MINUTE_NS))
+        found.append(effects.problems())
+        effects.set_settings(settings_of(tmp_path, mail="192.0.2.111"))
+        effects.carry_out(InstallGroups())
+        found.append(effects.problems())
+        effects.close_sockets()
+        return found
+
+    assert hosts.on_a(work) == [[f"{VIP} cannot be put on eth7: there is no such interface"], []]
