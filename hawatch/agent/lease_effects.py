@@ -22,6 +22,7 @@ from hawatch.actions.gate import Gate
 from hawatch.actions.gate_rules import GateGroup, Layout
 from hawatch.actions.ipvs_sync import start_sync
 from hawatch.actions.vip import ADDRESS_GROUPS, LINK_GROUP, Addresses
+from hawatch.agent.forwarders import LOOK_EVERY_S, Forwarders, shared_groups
 from hawatch.agent.group_vips import Complaints, Vips, vips_of, watch_kernel
 from hawatch.agent.lease_announcer import REOPEN_S, Announcer
 from hawatch.agent.lease_gateway import GatewayWatch, any_answers
@@ -79,6 +80,7 @@ class KernelEffects:
         layouts = (Layout.INET, Layout.SPLIT, Layout.BRIDGE) if bridged else (Layout.INET, Layout.SPLIT)
         self._gate = Gate.open(layouts=layouts)
         self._addresses = Addresses()
+        self._forwarders = Forwarders()
         self._install(settings)
 
     @property
@@ -88,7 +90,7 @@ class KernelEffects:
 
     def problems(self) -> list[str]:
         """Return what is wrong with addresses and interfaces, a sentence each."""
-        return self._complaints.standing()
+        return [*self._complaints.standing(), *self._forwarders.problems()]
 
     def adopted(self) -> Mapping[str, int]:
         """Return the groups whose gate is open, with the slot that stays open longest."""
@@ -104,6 +106,7 @@ class KernelEffects:
         """Let go; gate and addresses stay, with their timers running."""
         self._gate.close_sockets()
         self._addresses.close()
+        self._forwarders.close()
         self._announcer.close()
 
     # --- what the gate covers --------------------------------------------------------------------------------
@@ -122,7 +125,12 @@ class KernelEffects:
         problems = self._addresses.remove(sorted(leaving, key=str)) + self._addresses.remove_everywhere(uncovered)
         if problems:
             raise KernelError("; ".join(problems))
-        self._gate.install({name: GateGroup(tuple(one.address for one in vips)) for name, vips in wanted.items()})
+        shared = shared_groups(settings)
+        self._forwarders.set_settings(settings)
+        self._gate.install(
+            {name: GateGroup(tuple(one.address for one in vips), name in shared) for name, vips in wanted.items()},
+            self._forwarders.look(),
+        )
         for group in self._up - wanted.keys():
             self._announcer.stop(group)
         self._up &= wanted.keys()
@@ -228,6 +236,7 @@ class KernelEffects:
             self._start(watch_kernel, ADDRESS_GROUPS, self._put_back)
             self._start(watch_kernel, (LINK_GROUP,), lambda: self._links_changed.set())
             self._start(self._gateway.run)
+            self._start(self._watch_forwarders)
             await trio.sleep_forever()
 
     async def _watch_gate(self) -> None:
@@ -247,6 +256,15 @@ class KernelEffects:
             for group in restored.left_closed:
                 if self._give is not None:
                     self._give(GateLost(group))
+
+    async def _watch_forwarders(self) -> None:
+        while True:
+            await trio.sleep(LOOK_EVERY_S)
+            try:
+                self._gate.set_forwarders(self._forwarders.look())
+                self._complain("forwarders", "")
+            except KernelError as error:
+                self._complain("forwarders", f"the directors that forward to this one cannot be kept: {error}")
 
     def _put_back(self) -> None:
         for group in sorted(self._up):
