@@ -161,8 +161,7 @@ class Gate:
 
         Raises ValueError when two groups claim one VIP, KernelError when the kernel refuses.
         """
-        macs = frozenset(bytes.fromhex(mac.replace(":", "")) for mac in forwarders)
-        memory = _Memory(dict(groups), {}, macs)
+        memory = _Memory(dict(groups), {}, _packed(forwarders))
         gate_rules.map_elements(self.layout, self.name, groups)
         self._transact(self._installation(memory))
         now_ns = self._clock()
@@ -173,6 +172,18 @@ class Gate:
                 _Slot(now_ns + seen.remaining_ns[1] if seen.remaining_ns[1] else 0, seen.active[1]),
             )
         self._memory = memory
+
+    def set_forwarders(self, forwarders: Iterable[str]) -> None:
+        """Let these directors' MACs forward to us in shared groups, and no others; raise KernelError when refused."""
+        macs = _packed(forwarders)
+        if macs == self._memory.forwarders:
+            return
+        have, want = dict.fromkeys(self._memory.forwarders, ""), dict.fromkeys(macs, "")
+        requests: list[Request] = []
+        for table in gate_rules.tables(self.layout, self.name):
+            requests.extend(gate_rules.map_changes(table, gate_rules.FORWARDERS, have, want))
+        self._transact_or_restore(requests)
+        self._memory.forwarders = macs
 
     def covered(self) -> set[str]:
         """Return the VIPs that the kernel's gate covers now, whoever installed it."""
@@ -339,9 +350,13 @@ class Gate:
                 seen[table, rule.chain] = seen.get((table, rule.chain), 0) + 1
         if seen != wanted:
             return f"rules of table {self.name} were changed"
-        for (table, name), elements in gate_rules.map_elements(self.layout, self.name, self._memory.groups).items():
+        members = gate_rules.map_elements(self.layout, self.name, self._memory.groups)
+        for table in gate_rules.tables(self.layout, self.name):
+            members[table, gate_rules.FORWARDERS] = dict.fromkeys(self._memory.forwarders, "")
+        for (table, name), elements in members.items():
             if {one.key: one.jump for one in self._elements(table, name)} != elements:
-                return f"map {name} of table {self.name} was changed"
+                kind = "set" if name == gate_rules.FORWARDERS else "map"
+                return f"{kind} {name} of table {self.name} was changed"
         for group in self._memory.slots:
             if self.is_open(group) and not self.state(group).open:
                 return f"the gate of group {group} was closed by somebody else"
@@ -405,6 +420,10 @@ def _probe(netlink: NetlinkSocket, name: str, layouts: tuple[Layout, ...], *, ow
             else:
                 return layout, bool(flags)
     raise refusal
+
+
+def _packed(macs: Iterable[str]) -> frozenset[bytes]:
+    return frozenset(bytes.fromhex(mac.replace(":", "")) for mac in macs)
 
 
 def _port_of(netlink: NetlinkSocket) -> int:

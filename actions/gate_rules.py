@@ -8,8 +8,12 @@ when a packet comes, not when it tidies up.
 
 What is looked at: packets to a VIP, before conntrack and IPVS see them (``in4``, ``in6``); packets that this machine
 itself sends from a VIP (``out4``, ``out6``); ARP that claims a VIP as its sender (``arp4``); neighbour advertisements
-for a VIP (``na6``). In a `shared` group this director is a real server too: what the owner forwards to it (known by its
-MAC) passes though the gate is closed, and its answers are not looked at.
+for a VIP (``na6``).
+
+In a `shared` group this director is a real server too: what the owner forwards to it (known by its MAC) passes though
+the gate is closed, and its answers are not looked at. ARP and advertisements stay closed. The open gate takes nothing
+from a forwarder: a standby that forwards to the owner has a table that its agent could not empty (it was killed, it is
+frozen), and the packet would come back to it, and circle until its TTL is used up.
 
 Three layouts say which tables hold the chains: ``INET`` for every common kernel; ``SPLIT`` where the kernel has no inet
 family; ``BRIDGE`` where it has neither, which works only for VIPs on a bridge.
@@ -312,10 +316,13 @@ def _rules(spec: _TableSpec, groups: Mapping[str, GateGroup]) -> Iterator[tuple[
     for group, one in groups.items():
         for check in spec.checks:
             chain = f"{check.name}_{label(group)}"
+            forwarded = (nft.payload(nft.BASE_LINK, 6, 6), nft.lookup(FORWARDERS))
+            takes_forwarded = one.shared and check.base == "input"
             for slot in SLOTS:
                 in_slot = (family, nft.lookup(armed(slot, group)), family, nft.lookup(active(slot, group)))
+                if takes_forwarded:
+                    yield chain, (*in_slot, *forwarded, nft.counter(), drop), "forwarded to the owner"
                 yield chain, (*in_slot, accept), ""
-            if one.shared and check.base == "input":
-                forwarded = (nft.payload(nft.BASE_LINK, 6, 6), nft.lookup(FORWARDERS))
+            if takes_forwarded:
                 yield chain, (*forwarded, accept), "forwarded by the owner"
             yield chain, (nft.counter(), drop), "not the owner"

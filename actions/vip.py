@@ -41,6 +41,8 @@ ADDRESS_GROUPS = (5, 9)
 LINK_GROUP = 1
 """RTNLGRP_LINK."""
 FOREVER = 0xFFFFFFFF
+LOOPBACK_INDEX = 1
+"""Every network namespace has its loopback interface there (LOOPBACK_IFINDEX)."""
 GONE = (errno.EADDRNOTAVAIL, errno.ENODEV)
 
 
@@ -103,14 +105,19 @@ class Addresses:
         ]
 
     def remove_everywhere(self, addresses: Collection[str]) -> list[str]:
-        """Take addresses off whatever interfaces have them; return what the kernel refused."""
+        """Take addresses off whatever interfaces have them; return what the kernel refused.
+
+        What the system put on the loopback interface stays: a director that is a real server too has its VIPs there.
+        """
         if not addresses:
             return []
         found = []
         for reply in self._netlink.dump(Request(RTM_GETADDR, IFADDRMSG.pack(0, 0, 0, 0, 0))):
             address, index = parse_address(reply.body)
             if reply.type == RTM_NEWADDR and address in addresses:
-                prefix = IFADDRMSG.unpack_from(reply.body)[1]
+                _, prefix, flags, _, _ = IFADDRMSG.unpack_from(reply.body)
+                if index == LOOPBACK_INDEX and not flags & IFA_F_DEPRECATED:
+                    continue
                 found.append((VipAddress(address, prefix, ""), index))
         refusals = self._netlink.send_all([removal(one, index) for one, index in found])
         return [

@@ -24,6 +24,7 @@ from hawatch.actions.gate import Gate, Restored
 from hawatch.actions.gate_rules import GateGroup, Layout
 from hawatch.actions.ipvs_sync import start_sync
 from hawatch.actions.vip import ADDRESS_GROUPS, LINK_GROUP, RTM_DELADDR, Addresses, VipAddress
+from hawatch.agent.forwarders import LOOK_EVERY_S, Forwarders, shared_groups
 from hawatch.agent.group_vips import PAUSE_S, About, Complaints, Vips, groups_by_address, vips_of, watch_kernel
 from hawatch.agent.lease_announcer import REOPEN_S, Announcer
 from hawatch.agent.lease_gateway import GatewayWatch, any_answers
@@ -93,6 +94,8 @@ class KernelEffects:
             self._addresses = Addresses()
             undo.callback(self._addresses.close)
             undo.callback(self._announcer.close)
+            self._forwarders = Forwarders()
+            undo.callback(self._forwarders.close)
             self._install(settings)
             undo.pop_all()
 
@@ -103,7 +106,7 @@ class KernelEffects:
 
     def problems(self) -> list[str]:
         """Return what is wrong with addresses and interfaces, a sentence each."""
-        return self._complaints.standing()
+        return [*self._complaints.standing(), *self._forwarders.problems()]
 
     def adopted(self) -> Mapping[str, int]:
         """Return the groups whose gate is open, with the slot that stays open longest."""
@@ -119,6 +122,7 @@ class KernelEffects:
         """Let go; gate and addresses stay, with their timers running."""
         self._gate.close_sockets()
         self._addresses.close()
+        self._forwarders.close()
         self._announcer.close()
 
     # --- what the gate covers --------------------------------------------------------------------------------
@@ -137,7 +141,12 @@ class KernelEffects:
         problems = self._addresses.remove(sorted(leaving, key=str)) + self._addresses.remove_everywhere(uncovered)
         if problems:
             raise KernelError("; ".join(problems))
-        self._gate.install({name: GateGroup(tuple(one.address for one in vips)) for name, vips in wanted.items()})
+        shared = shared_groups(settings)
+        self._forwarders.set_settings(settings)
+        self._gate.install(
+            {name: GateGroup(tuple(one.address for one in vips), name in shared) for name, vips in wanted.items()},
+            self._forwarders.look(),
+        )
         for group in self._vips.keys() - wanted.keys():
             self._announcer.stop(group)
             self._complain(group, "")
@@ -257,6 +266,7 @@ class KernelEffects:
             self._start(self._keep_addresses)
             self._start(watch_kernel, (LINK_GROUP,), lambda: self._links_changed.set())
             self._start(self._gateway.run)
+            self._start(self._watch_forwarders)
             await trio.sleep_forever()
 
     async def _watch_gate(self) -> None:
@@ -300,6 +310,15 @@ class KernelEffects:
             self._taken = trio.Event()
             self._put_back()
             await trio.sleep(PAUSE_S)
+
+    async def _watch_forwarders(self) -> None:
+        while True:
+            await trio.sleep(LOOK_EVERY_S)
+            try:
+                self._gate.set_forwarders(self._forwarders.look())
+                self._complain("forwarders", "")
+            except KernelError as error:
+                self._complain("forwarders", f"the directors that forward to this one cannot be kept: {error}")
 
     def _put_back(self) -> None:
         """Put back what somebody took from the groups that are owned."""

@@ -112,6 +112,23 @@ def director_is_server(config: Config) -> Iterator[Finding]:
                 )
 
 
+def unknown_forwarders(config: Config) -> Iterator[Finding]:
+    """A director knows who forwards to it by the heartbeat links that run over the VIP's interface."""
+    if not config.leased or len(config.director) < 2:
+        return
+    links = {address for node in config.director for address in node.links}
+    for number, group in enumerate(config.group):
+        servers = [server.address for service in config.service if service.group == group.name
+                   for server in service.server]  # fmt: skip
+        if group.ipvs == "owner" and servers and links.isdisjoint(servers):
+            yield Finding(
+                ("group", number, "ipvs"),
+                "no real server of the group is at a director's heartbeat link: if the directors are its real servers,"
+                " they drop what the owner forwards, unless a link runs over the VIP's interface",
+                "directors as servers at addresses in their links",
+            )
+
+
 def synchronisation(config: Config) -> Iterator[Finding]:
     """The kernel runs one master and one backup of the synchronisation daemon."""
     numbers = [number for number, group in enumerate(config.group) if group.sync is not None]
@@ -167,5 +184,6 @@ def token_in_the_clear(config: Config) -> Iterator[Finding]:
 
 RULES = (
     nothing_to_do, weak_quorum, one_link, unused_profile, unprobed, ungrouped, unused_keys, shared_probe_address,
-    director_is_server, synchronisation, never_notified, plain_login, event_names, token_in_the_clear,
+    director_is_server, unknown_forwarders, synchronisation, never_notified, plain_login, event_names,
+    token_in_the_clear,
 )  # fmt: skip

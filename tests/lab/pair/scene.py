@@ -32,7 +32,7 @@ http {{
     access_log off;
     client_body_temp_path {home}/t1; proxy_temp_path {home}/t2; fastcgi_temp_path {home}/t3;
     uwsgi_temp_path {home}/t4; scgi_temp_path {home}/t5;
-    server {{ listen 80; location / {{ return 200 "{name}\\n"; }} }}
+    server {{ listen 80; listen [::]:80; location / {{ return 200 "{name}\\n"; }} }}
 }}
 """
 

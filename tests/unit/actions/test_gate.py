@@ -17,17 +17,20 @@ from hawatch.actions.gate_rules import GateGroup, Layout
 from hawatch.errors import KernelError
 from hawatch.model import NS_PER_MS, NS_PER_S
 from tests.lab.netns import enter_namespace
-from tests.unit.actions.wired import VIP4, VIP6, Client, Site, cable
+from tests.unit.actions.wired import CLIENT_MAC, VIP4, VIP6, Client, Site, cable
 
 pytestmark = pytest.mark.netns
 
 GROUP = "web"
 GROUPS = {GROUP: GateGroup((VIP4, VIP6))}
+SHARED = {GROUP: GateGroup((VIP4, VIP6), shared=True)}
 LONG = 60 * NS_PER_S
 SLACK_NS = 30 * NS_PER_MS
 """The kernel's clock of timers ticks in up to 10 ms; a packet may be under way for as long again."""
 DARK = dict.fromkeys(("arp", "ping", "ns", "ping6"), False)
 LIT = dict.fromkeys(DARK, True)
+SERVES = {"arp": False, "ping": True, "ns": False, "ping6": True}
+"""What a standby that is a real server too answers, when the owner asks."""
 
 
 @pytest.fixture
@@ -254,6 +257,7 @@ def test_a_flush_does_not_open_what_was_closed(site: Site, watched: Gate, client
     [
         ("delete table inet hawatch", "table inet hawatch is gone"),
         ("flush table inet hawatch", "rules of table hawatch were changed"),
+        ("add element inet hawatch forwarders { 02:00:00:00:00:09 }", "set forwarders of table hawatch was changed"),
         (f"delete element inet hawatch vips_in4 {{ {VIP4} }}", "map vips_in4 of table hawatch was changed"),
         ("flush set inet hawatch active0_web\nflush set arp hawatch active0_web", "was closed by somebody else"),
     ],
@@ -324,10 +328,42 @@ def test_others_cannot_flush_an_owned_gate(site: Site, client: Client) -> None:
 
 def test_a_director_that_is_a_real_server_too_takes_what_the_owner_forwards(site: Site, client: Client) -> None:
     gate = site.at_director(Gate.open)
-    gate.install({GROUP: GateGroup((VIP4, VIP6), shared=True)}, forwarders=["02:00:00:00:00:09"])
-    assert client.kinds() == {"arp": False, "ping": True, "ns": False, "ping6": True}
-    gate.install({GROUP: GateGroup((VIP4, VIP6), shared=True)}, forwarders=["02:00:00:00:00:08"])
+    gate.install(SHARED, forwarders=[CLIENT_MAC])
+    assert client.kinds() == SERVES
+    gate.install(SHARED, forwarders=["02:00:00:00:00:08"])
     assert client.kinds() == DARK
+    gate.close_sockets()
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_forwarders_change_while_the_gate_stays(site: Site, client: Client, own: bool) -> None:
+    site.ip(f"address add {VIP4}/32 dev lo", f"address add {VIP6}/128 dev lo nodad")
+    gate = site.at_director(lambda: Gate.open(own=own))
+    gate.install(SHARED)
+    assert client.kinds() == DARK
+    gate.set_forwarders([CLIENT_MAC, "02:00:00:00:00:08"])
+    assert client.kinds() == SERVES
+    if not own:
+        site.nft("flush set inet hawatch forwarders")  # and the change after that finds nothing to delete
+    gate.set_forwarders([CLIENT_MAC])
+    assert client.kinds() == SERVES
+    gate.set_forwarders([])
+    assert client.kinds() == DARK
+    assert gate.verify() == ""
+    gate.close_sockets()
+
+
+def test_an_owner_takes_nothing_from_who_should_get_it_from_the_owner(site: Site, client: Client) -> None:
+    gate = site.at_director(Gate.open)
+    gate.install(SHARED)
+    for slot in (0, 1):
+        gate.arm(GROUP, slot, LONG)
+        gate.activate(GROUP, slot)
+        assert client.kinds() == LIT
+        gate.set_forwarders([CLIENT_MAC])
+        assert client.kinds() == {"arp": True, "ping": False, "ns": True, "ping6": False}
+        gate.set_forwarders([])
+        gate.close(GROUP)
     gate.close_sockets()
 
 

@@ -99,6 +99,47 @@ def test_it_is_told_how_addresses_are_up(hosts: TwoHosts) -> None:
     assert systems == {v4: Present(32, False, True), v6: Present(128, False, True)}
 
 
+def test_what_the_system_has_on_loopback_is_another_and_stays(hosts: TwoHosts) -> None:
+    systems = [f"{VIP}/32", f"{VIP6}/128"]
+
+    def on_loopback() -> list[str]:
+        words = hosts.on_a(
+            lambda: subprocess.run(["ip", "-o", "address", "show", "dev", "lo"], capture_output=True, text=True)
+        ).stdout.split()
+        return [word for word in words if word in systems]
+
+    def local() -> list[bool]:
+        """Tell of each VIP whether this machine takes packets for it."""
+        return [
+            "local" in subprocess.run(["ip", "route", "get", one], capture_output=True, text=True).stdout.split()
+            for one in (VIP, VIP6)
+        ]
+
+    def work() -> None:
+        for one in systems:
+            subprocess.run(["ip", "address", "add", one, "dev", "lo"], check=True)
+        addresses = Addresses()
+        for take_down in (
+            lambda: addresses.remove(BOTH),
+            lambda: addresses.remove_everywhere({VIP, VIP6}),
+        ):
+            assert addresses.add(BOTH, 3 * NS_PER_S) == []
+            assert addresses.present(BOTH) == set(BOTH)
+            assert on_loopback() == systems
+            assert take_down() == []
+            assert addresses.present(BOTH) == set()
+            assert on_loopback() == systems
+            assert local() == [True, True]
+        subprocess.run(["ip", "address", "flush", "dev", "lo", "scope", "global"], check=True)
+        ours = [VipAddress(VIP, 32, "lo"), VipAddress(VIP6, 128, "lo")]
+        assert addresses.add(ours, 0) == []
+        assert addresses.remove_everywhere({VIP, VIP6}) == []
+        assert addresses.present(ours) == set()
+        addresses.close()
+
+    hosts.on_a(work)
+
+
 def test_a_removal_by_others_is_heard(hosts: TwoHosts) -> None:
     listener = hosts.on_a(lambda: Listener(NETLINK_ROUTE, ADDRESS_GROUPS))
     hosts.add_vips()

@@ -50,6 +50,12 @@ WARNED = [
         "packets may circle",
     ),
     (
+        "ipvs of the owner, whose frames nobody knows",
+        SITE.replace("[[service]]", 'ipvs = "owner"\n\n[[service]]', 1),
+        'group[1] "web".ipvs',
+        "no real server of the group is at a director's heartbeat link",
+    ),
+    (
         "one link",
         PAIR.replace('"10.99.0.1", ', "").replace('"10.99.0.2", ', "").replace('"10.99.0.3", ', ""),
         'director[1] "lvs1".links',
