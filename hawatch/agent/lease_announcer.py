@@ -9,7 +9,7 @@ that does, because it has the address on an interface of its own and arp_ignore 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -46,8 +46,8 @@ class Announcing:
 class Question:
     """An answer that somebody waits for."""
 
-    group: str
-    mac: str = ""
+    addresses: frozenset[str]
+    told: Told | None = None
     done: trio.Event = field(default_factory=trio.Event)
 
 
@@ -138,8 +138,11 @@ class Announcer:
         return wire
 
     def _by_wire(self, group: str) -> Iterator[tuple[Wire, list[str]]]:
+        return self._wires_of(self._groups.places(group))
+
+    def _wires_of(self, places: Iterable[tuple[str, str]]) -> Iterator[tuple[Wire, list[str]]]:
         found: dict[str, list[str]] = {}
-        for address, interface in self._groups.places(group):
+        for address, interface in places:
             found.setdefault(interface, []).append(address)
         for interface, addresses in found.items():
             wire = self.listen(interface)
@@ -150,18 +153,23 @@ class Announcer:
 
     async def probe(self, group: str, timeout_s: float) -> str:
         """Ask who has a group's addresses; return the MAC of the first who answers, "" when nobody does in time."""
-        question = Question(group)
+        told = await self.ask(self._groups.places(group), timeout_s)
+        return told.mac if told is not None else ""
+
+    async def ask(self, places: Sequence[tuple[str, str]], timeout_s: float) -> Told | None:
+        """Ask who has addresses, each on its interface; return the first answer, None when none comes in time."""
+        question = Question(frozenset(address for address, _ in places))
         self._questions.append(question)
         try:
             for _ in range(QUESTIONS):
-                for wire, addresses in self._by_wire(group):
+                for wire, addresses in self._wires_of(places):
                     wire.ask(addresses)
                 with trio.move_on_after(timeout_s / QUESTIONS):
                     await question.done.wait()
                     break
         finally:
             self._questions.remove(question)
-        return question.mac
+        return question.told
 
     async def _look_for_conflicts(self) -> None:
         while True:
@@ -186,8 +194,8 @@ class Announcer:
 
     def _take(self, told: Told) -> None:
         for question in self._questions:
-            if self._has(question.group, told.address):
-                question.mac = told.mac
+            if told.address in question.addresses:
+                question.told = told
                 question.done.set()
         if told.probe:
             return
@@ -205,10 +213,15 @@ class Announcer:
         if len(self._told) > CONFLICTS_MAX:
             self._told.clear()
         self._told[key] = now
-        host = host_of(told.mac)
-        whose = f"{told.mac} ({host})" if host else told.mac
         reason = (
-            f"{whose} answers for {told.address}, which this director owns: probably a real server with the address on"
-            " an interface and without arp_ignore = 1; set net.ipv4.conf.all.arp_ignore = 1 and arp_announce = 2 there"
+            f"{whose(told)} answers for {told.address}, which this director owns: probably a real server with the"
+            " address on an interface and without arp_ignore = 1; set net.ipv4.conf.all.arp_ignore = 1 and"
+            " arp_announce = 2 there"
         )
         self._emit([Event("vip_conflict", reason, Severity.CRITICAL, group)])
+
+
+def whose(told: Told) -> str:
+    """Say who told something: its MAC, and its address where the neighbour table has it."""
+    host = host_of(told.mac)
+    return f"{told.mac} ({host})" if host else told.mac
