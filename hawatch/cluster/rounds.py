@@ -177,8 +177,9 @@ def succeed(group: Group, round_: Round, now_ns: int) -> None:
     assert now_ns >= round_.started_ns
     round_.phase = Phase.DONE
     group.round = None
-    if len(round_.grants) >= site.membership.majority:
+    if len(round_.grants) >= site.membership.majority and group.forced:
         group.forced = False
+        group.pin(pinned=group.pinned)
     group.end_ns = end_ns
     group.slot_in_use = round_.slot
     site.commands.append(Activate(group.name, round_.slot, round_.number))

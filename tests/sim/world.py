@@ -137,8 +137,8 @@ class World:
         )
         return Node(
             membership, RING, boot=machine.boot, random=random.Random(f"{self.seed} {machine.name} {machine.boot}"),
-            now_ns=machine.now(), adopted=dict(adopted) if self.rules.adopt else {}, paused=machine.paused, pins=frozenset(machine.pins),
-            silent=self.rules.silent, former=machine.former,
+            now_ns=machine.now(), adopted=dict(adopted) if self.rules.adopt else {}, paused=machine.paused,
+            pins=frozenset(machine.pins), forced=frozenset(machine.forced), silent=self.rules.silent, former=machine.former,
         )  # fmt: skip
 
     def fitness_event(self, score: int) -> NodeEvent:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hawatch.cluster.effects import AdminAction, Announce, FitnessChanged, GateFailed, GateLost
+from hawatch.cluster.effects import AdminAction, Announce, FitnessChanged, GateFailed, GateLost, RememberPins
 from hawatch.cluster.membership import GroupSettings, QuorumMode
 from hawatch.cluster.report import report
 from hawatch.cluster.wire import GroupState
@@ -259,6 +259,52 @@ def test_a_forced_takeover_owns_without_a_majority() -> None:
     site.run(10 * NS_PER_S)
     assert site.owned_by("b")
     assert not site.node("b").groups["web"].forced
+
+
+def forced() -> SmallSite:
+    """Return a site of which only b is left, forced to own."""
+    site = settled()
+    site.kill("a")
+    site.kill("w")
+    site.run(2 * T_NS)
+    assert site.ask("b", AdminAction.TAKEOVER, "web").done
+    return site
+
+
+def test_a_forced_takeover_outlives_the_core() -> None:
+    site = forced()
+    site.kill("b", power=False)
+    site.run(PARAMETERS.holder_ns // 4)
+    site.boot("b", power=False)
+    for _ in range(100):
+        site.run(50 * NS_PER_MS)
+        assert site.open() == ["b"]
+    site.boot("w")
+    site.run(10 * NS_PER_S)
+    assert site.owned_by("b")
+    assert not site.node("b").groups["web"].forced
+    assert site.places["b"].pins == RememberPins(("web",), ())
+
+
+def test_a_forced_takeover_ends_with_its_gate() -> None:
+    site = forced()
+    site.kill("b", power=False)
+    site.run(2 * T_NS)
+    site.boot("b", power=False)
+    site.run(10 * T_NS)
+    assert site.open() == []
+
+
+def test_what_is_kept_on_disk_is_ordered_after_what_the_promise_rests_on() -> None:
+    site = settled()
+    assert site.ask("a", AdminAction.SWITCHOVER, "web", "b").done
+    assert site.ask("b", AdminAction.SWITCHOVER, "web", "a").done
+    for name, count in (("a", 1), ("b", 2)):
+        batches = [
+            batch for batch in site.places[name].batches if any(isinstance(each, RememberPins) for each in batch)
+        ]
+        assert len(batches) == count
+        assert all(isinstance(batch[-1], RememberPins) for batch in batches)
 
 
 def test_a_forced_takeover_is_refused_by_a_majority_that_promised_it_to_another() -> None:
