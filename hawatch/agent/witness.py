@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import SystemRandom
 
 import trio
@@ -26,6 +26,7 @@ from hawatch.agent.priority import run_promptly
 from hawatch.agent.process import notify_service_manager
 from hawatch.agent.runtime import lock_runtime, lock_state
 from hawatch.agent.settings import load_settings, now_ns, wall_ns
+from hawatch.cluster.effects import GroupsChanged
 from hawatch.cluster.keys import KeyRing
 from hawatch.cluster.membership import Membership
 from hawatch.cluster.node import Node
@@ -92,6 +93,7 @@ class Witness:
     def __init__(self, places: Places, part: Part) -> None:
         self._places = places
         self._part = part
+        self._loop: NodeLoop | None = None
         self._memory = LeaseMemory(places, complain, part.membership.parameters.lease_ns / NS_PER_S)
         self._node = Node(
             part.membership,
@@ -106,7 +108,7 @@ class Witness:
         """Answer until told to stop."""
         name, address = self._part.name, os.environ.get("NOTIFY_SOCKET", "")
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-            loop = NodeLoop(self._node, self._part.port, now_ns, emit, remember_run=self._memory.keep_run)
+            loop = self._loop = NodeLoop(self._node, self._part.port, now_ns, emit, remember_run=self._memory.keep_run)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._memory.run)
                 await self._memory.begin(self._node.site.boot, self._node.settling.run(now_ns()))
@@ -123,7 +125,7 @@ class Witness:
                 nursery.cancel_scope.cancel()
 
     async def _reload(self) -> None:
-        """Take new keys; say so if the configuration has other changes, or mistakes."""
+        """Take new keys and groups; say so if the configuration has other changes, or mistakes."""
         apart = Apart(lambda: read_part(self._places, self._part.name))
         while True:
             await trio.lowlevel.wait_readable(apart.descriptor)
@@ -136,8 +138,15 @@ class Witness:
             return
         self._node.use_keys(part.keys)
         print("hawatch witness: keys read again", flush=True)
-        if (part.membership, part.port) != (self._part.membership, self._part.port):
+        before, after = self._part, part
+        groups = after.membership.groups
+        if replace(before.membership, groups=groups) != after.membership or before.port != after.port:
             print("hawatch witness: the configuration has changed: a restart makes it count", flush=True)
+        elif before.membership.groups != groups and self._loop is not None:
+            self._part = after
+            self._loop.give(GroupsChanged(groups))
+            names = ", ".join(group.name for group in groups) or "none"
+            print(f"hawatch witness: votes on these groups from now on: {names}", flush=True)
 
 
 async def _feed_watchdog(name: str) -> None:

@@ -83,6 +83,8 @@ class Group:
         self.renewals = self.renewals_failed = self.refusals = self.acquisitions = 0
         self.refused: Counter[tuple[int, DenyReason]] = Counter()
         """Refusals of each acceptor by reason."""
+        self.unknown_at: set[int] = set()
+        """Acceptors that said last that they do not know the group."""
 
     def move(self, trigger: Trigger, reason: str) -> None:
         """Change the state as the table says; a pair that it has not raises TransitionError and changes nothing."""

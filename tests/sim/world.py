@@ -250,7 +250,7 @@ class World:
         return twin
 
     def reload(self, machine: Machine, groups: tuple[str, ...]) -> None:
-        """Let a director's configuration name these groups."""
+        """Let a machine's configuration name these groups."""
         self.note(f"{machine.name} is to share {', '.join(groups) or 'no group'}")
         machine.configured = groups
         machine.give("shell", GroupsChanged(tuple(each for each in self.settings if each.name in groups)))
