@@ -25,7 +25,7 @@ READ_BYTES = 1 << 16
 class Apart(Generic[T]):
     """One piece of work under way; it may raise HawatchError, and what it returns can be pickled.
 
-    Begin it where there are no threads.
+    Begin it where there are no threads, but those that only write a file.
     """
 
     def __init__(self, work: Callable[[], T]) -> None:

@@ -13,22 +13,13 @@ from typing import Protocol
 
 import trio
 
-from hawatch.agent.lease_site import (
-    RUN_FILE,
-    membership_of,
-    next_boot,
-    read_keys,
-    read_pins,
-    read_run,
-    write_pins,
-    write_run,
-)
+from hawatch.agent.lease_memory import LeaseMemory
+from hawatch.agent.lease_site import membership_of, read_keys
 from hawatch.agent.node_loop import Effects, NodeLoop
 from hawatch.agent.ownership import CountServers, Emit, StatusPart
 from hawatch.agent.settings import Settings, now_ns, wall_ns
 from hawatch.cluster.effects import AdminAction, Answer, FitnessChanged, GroupsChanged
 from hawatch.cluster.fitness import Punctuality, Sight, score
-from hawatch.cluster.membership import FormerRun
 from hawatch.cluster.node import Node
 from hawatch.cluster.report import owner_of, report
 from hawatch.control.protocol import ALL
@@ -38,8 +29,8 @@ from hawatch.model import NS_PER_MS, NS_PER_S, Event, Severity
 STOP_S = 3.0
 """Giving everything away may take so long at the agent's end."""
 FITNESS_INTERVAL_S = 0.5
-PINS_FILE = "pinned"
-"""In the state directory: the groups that an administrator gave to this director."""
+LAST_WRITE_S = 0.5
+"""At the agent's end the disk is waited for so long."""
 RETRY_FIRST_S, RETRY_MAX_S = 0.1, 5.0
 """What failed is tried again at once, for the gate of an owner stays open for less than a second; then after so long,
 which doubles until the other."""
@@ -92,15 +83,21 @@ class LeasedOwnership:
         self._effects: GroupEffects | None = None
         self._ready = trio.Event()
         self._emit: Emit | None = None
+        lease_s = settings.config.cluster.parameters.lease_ns / NS_PER_S
+        self._memory = LeaseMemory(settings.places, self._tell_broken, lease_s)
         self._count_servers: CountServers = lambda: (0, 0, 0)
         self._problem = "this agent has just started"
-        self._boot_problem = ""
 
     # --- life ------------------------------------------------------------------------------------------------
 
     async def run(self, emit: Emit, changed: Callable[[], None]) -> None:
         """Own and let go of groups, until cancelled."""
         self._emit = emit
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._memory.run)
+            await self._go_on(emit, changed)
+
+    async def _go_on(self, emit: Emit, changed: Callable[[], None]) -> None:
         told, delay_s = "", 0.0
         while True:
             began = trio.current_time()
@@ -118,10 +115,7 @@ class LeasedOwnership:
 
     async def _run_once(self, emit: Emit, changed: Callable[[], None]) -> None:
         settings = self._settings
-        boot, problem = next_boot(settings.places.boot_file, wall_ns())
-        if problem and problem != self._boot_problem:
-            emit([Event("state_broken", problem, Severity.WARNING)])
-        self._boot_problem = problem
+        boot, pins = self._memory.next_boot(wall_ns()), self._memory.pins()
         effects = self._make_effects(settings, emit)
         try:
             node = Node(
@@ -132,14 +126,16 @@ class LeasedOwnership:
                 now_ns=now_ns(),
                 adopted=effects.adopted(),
                 paused=self._paused,
-                pins=read_pins(settings.places.state_dir / PINS_FILE),
-                former=read_run(settings.places.state_dir / RUN_FILE),
+                pins=frozenset(pins.groups),
+                forced=frozenset(pins.forced),
+                former=self._memory.former(),
             )
+            await self._memory.begin(boot, node.settling.run(now_ns()))
             port = settings.config.cluster.port
             self._loop = NodeLoop(
                 node, port, now_ns, emit, effects,
-                changed=changed, remember=self._remember_giveaway, remember_pins=self._remember_pins,
-                remember_run=self._remember_run,
+                changed=changed, remember=self._remember_giveaway, remember_pins=self._memory.keep_pins,
+                remember_run=self._memory.keep_run,
             )  # fmt: skip
             self._effects = effects
             self._ready.set()
@@ -172,14 +168,8 @@ class LeasedOwnership:
         self._paused = paused
         self._remember(paused)
 
-    def _remember_pins(self, groups: tuple[str, ...]) -> None:
-        problem = write_pins(self._settings.places.state_dir / PINS_FILE, groups)
-        if problem and self._emit is not None:
-            self._emit([Event("state_broken", problem, Severity.WARNING)])
-
-    def _remember_run(self, run: FormerRun) -> None:
-        problem = write_run(self._settings.places.state_dir / RUN_FILE, run)
-        if problem and self._emit is not None:
+    def _tell_broken(self, problem: str) -> None:
+        if self._emit is not None:
             self._emit([Event("state_broken", problem, Severity.WARNING)])
 
     def watch_servers(self, count: CountServers) -> None:
@@ -210,6 +200,7 @@ class LeasedOwnership:
                 nursery.start_soon(self._loop.ask, AdminAction.STOP)
                 await stopped.wait()
                 nursery.cancel_scope.cancel()
+            await self._memory.wait_pins(LAST_WRITE_S)
 
     # --- what others ask -------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ and of an address only so many conflicts are told one by one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -58,8 +58,8 @@ class Announcing:
 class Question:
     """An answer that somebody waits for."""
 
-    group: str
-    mac: str = ""
+    addresses: frozenset[str]
+    told: Told | None = None
     done: trio.Event = field(default_factory=trio.Event)
 
 
@@ -180,8 +180,11 @@ class Announcer:
             self._complain(interface, "")
 
     def _by_wire(self, group: str) -> Iterator[tuple[Wire, list[str]]]:
+        return self._wires_of(self._groups.places(group))
+
+    def _wires_of(self, places: Iterable[tuple[str, str]]) -> Iterator[tuple[Wire, list[str]]]:
         found: dict[str, list[str]] = {}
-        for address, interface in self._groups.places(group):
+        for address, interface in places:
             found.setdefault(interface, []).append(address)
         for interface, addresses in found.items():
             wire = self.listen(interface)
@@ -192,18 +195,23 @@ class Announcer:
 
     async def probe(self, group: str, timeout_s: float) -> str:
         """Ask who has a group's addresses; return the MAC of the first who answers, "" when nobody does in time."""
-        question = Question(group)
+        told = await self.ask(self._groups.places(group), timeout_s)
+        return told.mac if told is not None else ""
+
+    async def ask(self, places: Sequence[tuple[str, str]], timeout_s: float) -> Told | None:
+        """Ask who has addresses, each on its interface; return the first answer, None when none comes in time."""
+        question = Question(frozenset(address for address, _ in places))
         self._questions.append(question)
         try:
             for _ in range(QUESTIONS):
-                for wire, addresses in self._by_wire(group):
+                for wire, addresses in self._wires_of(places):
                     wire.ask(addresses)
                 with trio.move_on_after(timeout_s / QUESTIONS):
                     await question.done.wait()
                     break
         finally:
             self._questions.remove(question)
-        return question.mac
+        return question.told
 
     async def _look_for_conflicts(self) -> None:
         while True:
@@ -239,8 +247,8 @@ class Announcer:
         if not group:
             return
         for question in self._questions:
-            if question.group == group:
-                question.mac = told.mac
+            if told.address in question.addresses:
+                question.told = told
                 question.done.set()
         if not told.probe:
             self._take_conflict(group, told)
@@ -257,11 +265,10 @@ class Announcer:
             self._tell_conflict(group, told)
 
     def _tell_conflict(self, group: str, told: Told) -> None:
-        host = host_of(told.mac)
-        whose = f"{told.mac} ({host})" if host else told.mac
         reason = (
-            f"{whose} answers for {told.address}, which this director owns: probably a real server with the address on"
-            " an interface and without arp_ignore = 1; set net.ipv4.conf.all.arp_ignore = 1 and arp_announce = 2 there"
+            f"{whose(told)} answers for {told.address}, which this director owns: probably a real server with the"
+            " address on an interface and without arp_ignore = 1; set net.ipv4.conf.all.arp_ignore = 1 and"
+            " arp_announce = 2 there"
         )
         self._emit([Event("vip_conflict", reason, Severity.CRITICAL, group)])
 
@@ -278,3 +285,9 @@ class Announcer:
                     " somebody on the clients' network forges answers; a switch's port security tells who"
                 )
                 self._emit([Event("vip_conflict", reason, Severity.CRITICAL, conflict.group)])
+
+
+def whose(told: Told) -> str:
+    """Say who told something: its MAC, and its address where the neighbour table has it."""
+    host = host_of(told.mac)
+    return f"{told.mac} ({host})" if host else told.mac

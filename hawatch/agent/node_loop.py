@@ -7,7 +7,8 @@ a budget (`heartbeat_noise`), and the door of a queue that is flooded is made na
 and the other members have their turn whatever comes in.
 
 What concerns the kernel is done by `Effects`, synchronously: it takes a fraction of a millisecond, and the order of
-its steps is what the promise rests on. A witness has none.
+its steps is what the promise rests on. A witness has none. What is to be kept on disk is passed on after that, and
+written by threads (`lease_memory`).
 """
 
 from __future__ import annotations
@@ -87,10 +88,10 @@ class NodeLoop:
         *,
         changed: Callable[[], None] = lambda: None,
         remember: Callable[[bool], None] = lambda paused: None,
-        remember_pins: Callable[[tuple[str, ...]], None] = lambda groups: None,
+        remember_pins: Callable[[tuple[str, ...], tuple[str, ...]], None] = lambda groups, forced: None,
         remember_run: Callable[[FormerRun], None] = lambda run: None,
     ) -> None:
-        """`changed` is called when `node.owned()` has; what begins with `remember` keeps on disk what was said."""
+        """`changed` is called when `node.owned()` has; what begins with `remember` has it kept on disk: never waits."""
         self.node = node
         self.stopped = trio.Event()
         self._now_ns = now_ns
@@ -272,8 +273,8 @@ class NodeLoop:
                     self._answer(command)
                 case RememberGiveaway(paused=paused):
                     self._remember(paused)
-                case RememberPins(groups=groups):
-                    self._remember_pins(groups)
+                case RememberPins(groups=groups, forced=forced):
+                    self._remember_pins(groups, forced)
                 case RememberRun(run=run):
                     self._remember_run(run)
                 case Stopped():

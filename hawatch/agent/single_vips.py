@@ -1,6 +1,6 @@
 """The addresses of a single director: up for good, announced, watched over.
 
-Theory of operation. Nobody else may have them, so there is no lease, no gate and no lifetime: they stay up when this
+Theory of operation. Nobody else is to have them, so there is no lease, no gate and no lifetime: they stay up when this
 agent stops, is killed or is restarted, and the kernel goes on forwarding. One routine, `_look`, compares what is up
 with what is to be up, and puts right what differs; it runs at the start, when a configuration is applied, when the
 kernel tells of a change, and every few seconds while something is wrong.
@@ -9,7 +9,12 @@ An address that the system has brought up stays as it is, and stays when the con
 put up ourselves is known by a list in the state directory and by how it is up (deprecated, see `actions.vip`): after a
 boot the list alone says nothing. An address that a lease has left behind, which would end by itself, is made to stay.
 
-A director that shared its groups once has a gate in its kernel, closed without a lease: it is removed.
+Somebody else may have them all the same: another director that is to be switched off and is not yet. So before an
+address is put up for the first time the clients' network is asked (RFC 5227), and while somebody answers it stays
+down, and its group's other new ones with it. What is up already, or was, is not asked for.
+
+A director that shared its groups once has a gate in its kernel, closed without a lease: it is removed, after what a
+lease has left behind was asked for and, if another machine has it now, taken down.
 """
 
 from __future__ import annotations
@@ -19,9 +24,9 @@ from collections.abc import Set
 import trio
 
 from hawatch.actions.gate import remove_gate
-from hawatch.actions.vip import ADDRESS_GROUPS, LINK_GROUP, Addresses, Present, VipAddress
+from hawatch.actions.vip import ADDRESS_GROUPS, LINK_GROUP, Addresses, Present, VipAddress, missing_interfaces
 from hawatch.agent.group_vips import PAUSE_S, Complaints, Vips, groups_by_address, vips_of, watch_kernel
-from hawatch.agent.lease_announcer import Announcer
+from hawatch.agent.lease_announcer import Announcer, whose
 from hawatch.agent.ownership import Emit
 from hawatch.agent.settings import Settings
 from hawatch.agent.words_file import read_words, write_words
@@ -33,6 +38,8 @@ ADDRESSES_FILE = "addresses"
 """In the state directory: the addresses that we put up."""
 RETRY_S = 2.0
 """What the kernel refuses is tried again after so long."""
+ASK_S = 0.6
+"""So long is waited for another machine's answer before an address is put up for the first time."""
 KERNEL, GATE, LEAVING = "the kernel", "the gate", "what leaves"
 """What complaints are about, besides groups: no group has such a name."""
 
@@ -50,6 +57,14 @@ class SingleVips:
         self._gate_removed = False
         self._up: dict[str, set[VipAddress]] = {}
         """The addresses of each group that were up when they were last looked at; none before the first look."""
+        self._known: set[VipAddress] = set()
+        """Addresses that were up for good in this process's time."""
+        self._free: set[VipAddress] = set()
+        """New addresses for which nobody answered just now."""
+        self._waiting: dict[str, str] = {}
+        """Why groups wait whose addresses another machine answers for."""
+        self._shared_once = settings.places.boot_file.exists()
+        """This node has shared its groups with others, and these may own them still: it asks before it puts them up."""
         self._complaints = Complaints(emit)
         self._announcer = Announcer(self, emit, self._complaints.tell)
         self._changed = trio.Event()
@@ -62,11 +77,11 @@ class SingleVips:
 
     def problem(self, group: str) -> str:
         """Return what is wrong with a group's addresses, "" for nothing."""
-        return self._complaints.about(group) or self._complaints.about(KERNEL)
+        return self._waiting.get(group) or self._complaints.about(group) or self._complaints.about(KERNEL)
 
     def problems(self) -> list[str]:
         """Return what is wrong, a sentence each."""
-        return self._complaints.standing()
+        return [*self._waiting.values(), *self._complaints.standing()]
 
     def group_of(self, address: str) -> str:
         """Return the group that has an address, "" for none."""
@@ -112,12 +127,13 @@ class SingleVips:
     async def _keep(self, addresses: Addresses) -> None:
         while True:
             self._changed = trio.Event()
+            await self._ask(addresses)
             self._remove_gate()
             self._look(addresses)
             await self._write_down()
             self._complaints.tell(KERNEL, "")
             await trio.sleep(PAUSE_S)
-            with trio.move_on_after(RETRY_S if self._complaints.standing() else float("inf")):
+            with trio.move_on_after(RETRY_S if self.problems() else float("inf")):
                 await self._changed.wait()
 
     def _remove_gate(self) -> None:
@@ -129,6 +145,49 @@ class SingleVips:
             self._complaints.tell(GATE, "")
         except KernelError as error:
             self._complaints.tell(GATE, f"a gate that keeps the addresses silent cannot be removed: {error}")
+
+    # --- asking ----------------------------------------------------------------------------------------------
+
+    async def _ask(self, addresses: Addresses) -> None:
+        """Ask whether another machine has what is to be put up for the first time, where one may own it."""
+        if not self._shared_once:
+            return
+        found = addresses.look([one for vips in self._vips.values() for one in vips])
+        new = {
+            group: [one for one in vips if one not in self._known and (one not in found or ends_by_itself(found[one]))]
+            for group, vips in self._vips.items()
+        }
+        self._free = set()
+        async with trio.open_nursery() as nursery:
+            for group, asked in new.items():
+                if asked:
+                    nursery.start_soon(self._ask_for, group, asked)
+        for group in [each for each in self._waiting if not new.get(each)]:
+            del self._waiting[group]
+        left = [one for group in self._waiting for one in new[group] if one in found]
+        if problems := addresses.remove(left):
+            raise KernelError("; ".join(problems))
+
+    async def _ask_for(self, group: str, asked: list[VipAddress]) -> None:
+        """Ask for a group's new addresses: they are free when nobody answers, else the group waits."""
+        missing = missing_interfaces(asked)
+        places = [(one.address, one.interface) for one in asked if one.interface not in missing]
+        told = await self._announcer.ask(places, ASK_S) if places else None
+        if told is None:
+            # An interface that has come up meanwhile is asked on next time; the kernel refuses those that are missing.
+            still = set(missing_interfaces(asked))
+            self._free.update(one for one in asked if one.interface in still or one.interface not in missing)
+            if self._waiting.pop(group, ""):
+                names = ", ".join(one.address for one in asked)
+                self._emit([Event("vip_restored", f"nobody else answers for {names} any more", group=group)])
+            return
+        reason = (
+            f"{whose(told)} answers for {told.address}, which stays down here until that ends: another director that"
+            " has it still is to be stopped for good; a real server needs net.ipv4.conf.all.arp_ignore = 1"
+        )
+        if group not in self._waiting:
+            self._emit([Event("vip_conflict", reason, Severity.CRITICAL, group)])
+        self._waiting[group] = reason
 
     # --- looking ---------------------------------------------------------------------------------------------
 
@@ -142,16 +201,20 @@ class SingleVips:
             self._complaints.tell(group, "")
         before = now = addresses.look(wanted.values())
         missing = {
-            group: [one for one in vips if one not in before or ends_by_itself(before[one])]
+            group: [one for one in vips if self._may_add(one) and (one not in before or ends_by_itself(before[one]))]
             for group, vips in self._vips.items()
         }
         problems = {group: "; ".join(addresses.add(each, 0)) for group, each in missing.items()}
         if any(missing.values()):
             now = addresses.look(wanted.values())
         self._ours |= {to_word(one) for one, found in now.items() if found.like_ours}
+        self._known = {one for one in wanted.values() if one in self._known or one in now}
         for group, vips in self._vips.items():
             up = {one for one in vips if one in now}
             self._take_in(group, up, up - before.keys(), problems[group])
+
+    def _may_add(self, one: VipAddress) -> bool:
+        return not self._shared_once or one in self._known or one in self._free
 
     def _take_down(self, addresses: Addresses, words: list[str]) -> None:
         """Take down what we put up and the configuration names no more."""

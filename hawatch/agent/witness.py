@@ -11,13 +11,14 @@ import os
 import signal
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import SystemRandom
 
 import trio
 
 from hawatch.agent.apart import Apart, do_apart
-from hawatch.agent.lease_site import RUN_FILE, membership_of, next_boot, read_keys, read_run, write_run
+from hawatch.agent.lease_memory import LeaseMemory
+from hawatch.agent.lease_site import membership_of, read_keys
 from hawatch.agent.node_loop import NodeLoop
 from hawatch.agent.output import never_wait_for_output, open_standard_descriptors
 from hawatch.agent.places import Places
@@ -25,11 +26,12 @@ from hawatch.agent.priority import run_promptly
 from hawatch.agent.process import notify_service_manager
 from hawatch.agent.runtime import lock_runtime, lock_state
 from hawatch.agent.settings import load_settings, now_ns, wall_ns
+from hawatch.cluster.effects import GroupsChanged
 from hawatch.cluster.keys import KeyRing
-from hawatch.cluster.membership import FormerRun, Membership
+from hawatch.cluster.membership import Membership
 from hawatch.cluster.node import Node
 from hawatch.errors import HawatchError, UsageError
-from hawatch.model import Event
+from hawatch.model import NS_PER_S, Event
 
 WATCHDOG_S = 1.0
 
@@ -80,31 +82,36 @@ def emit(events: Iterable[Event]) -> None:
         print(f"hawatch witness: {event.name}: {event.reason}", flush=True)
 
 
+def complain(problem: str) -> None:
+    """Print what is wrong."""
+    print(f"hawatch witness: {problem}", file=sys.stderr, flush=True)
+
+
 class Witness:
     """One witness at work."""
 
     def __init__(self, places: Places, part: Part) -> None:
         self._places = places
         self._part = part
-        boot, problem = next_boot(places.boot_file, wall_ns())
-        if problem:
-            print(f"hawatch witness: {problem}", file=sys.stderr, flush=True)
-        self._run_file = places.state_dir / RUN_FILE
+        self._loop: NodeLoop | None = None
+        self._memory = LeaseMemory(places, complain, part.membership.parameters.lease_ns / NS_PER_S)
         self._node = Node(
             part.membership,
             part.keys,
-            boot=boot,
+            boot=self._memory.next_boot(wall_ns()),
             random=SystemRandom(),
             now_ns=now_ns(),
-            former=read_run(self._run_file),
+            former=self._memory.former(),
         )
 
     async def run(self) -> None:
         """Answer until told to stop."""
         name, address = self._part.name, os.environ.get("NOTIFY_SOCKET", "")
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-            loop = NodeLoop(self._node, self._part.port, now_ns, emit, remember_run=self._remember_run)
+            loop = self._loop = NodeLoop(self._node, self._part.port, now_ns, emit, remember_run=self._memory.keep_run)
             async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._memory.run)
+                await self._memory.begin(self._node.site.boot, self._node.settling.run(now_ns()))
                 nursery.start_soon(loop.run)
                 nursery.start_soon(_feed_watchdog, name)
                 notify_service_manager(address, "READY=1")
@@ -117,13 +124,8 @@ class Witness:
                     notify_service_manager(address, "READY=1")
                 nursery.cancel_scope.cancel()
 
-    def _remember_run(self, run: FormerRun) -> None:
-        problem = write_run(self._run_file, run)
-        if problem:
-            print(f"hawatch witness: {problem}", file=sys.stderr, flush=True)
-
     async def _reload(self) -> None:
-        """Take new keys; say so if the configuration has other changes, or mistakes."""
+        """Take new keys and groups; say so if the configuration has other changes, or mistakes."""
         apart = Apart(lambda: read_part(self._places, self._part.name))
         while True:
             await trio.lowlevel.wait_readable(apart.descriptor)
@@ -136,8 +138,15 @@ class Witness:
             return
         self._node.use_keys(part.keys)
         print("hawatch witness: keys read again", flush=True)
-        if (part.membership, part.port) != (self._part.membership, self._part.port):
+        before, after = self._part, part
+        groups = after.membership.groups
+        if replace(before.membership, groups=groups) != after.membership or before.port != after.port:
             print("hawatch witness: the configuration has changed: a restart makes it count", flush=True)
+        elif before.membership.groups != groups and self._loop is not None:
+            self._part = after
+            self._loop.give(GroupsChanged(groups))
+            names = ", ".join(group.name for group in groups) or "none"
+            print(f"hawatch witness: votes on these groups from now on: {names}", flush=True)
 
 
 async def _feed_watchdog(name: str) -> None:

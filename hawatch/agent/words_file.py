@@ -1,4 +1,7 @@
-"""Small files in the state directory that hold a few words, one a line. Nothing here waits for the disk."""
+"""Small files in the state directory, replaced whole; some of them hold a few words, one a line.
+
+Writing waits for the disk: a thread does it, never a loop.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +23,23 @@ def read_words(path: Path) -> frozenset[str]:
 
 def write_words(path: Path, words: Iterable[str]) -> str:
     """Keep the words instead of those before; return a sentence if that cannot be done, else ""."""
+    return write_text(path, "".join(f"{word}\n" for word in words))
+
+
+def write_text(path: Path, text: str) -> str:
+    """Replace a file, so that it is there whole, or as it was; return a sentence if that cannot be done, else ""."""
     scratch = path.with_name(path.name + ".new")
     try:
-        scratch.write_text("".join(f"{word}\n" for word in words), "utf-8")
+        with scratch.open("wb") as file:
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(scratch, path)
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
     except OSError as error:
         return f"{path} cannot be written ({error.strerror})"
     return ""

@@ -85,7 +85,9 @@ class Acceptor:
         assert lease_ns > 0
         assert asker != 0
         memory = self.memory.get(group)
-        if memory is None or order < memory.newest.get(asker, (-1, -1)):
+        if memory is None:
+            return Denied(DenyReason.UNKNOWN, 0, 0, 0)
+        if order < memory.newest.get(asker, (-1, -1)):
             return None
         if order == memory.newest.get(asker):
             kept = self.lease(group, now_ns)

@@ -2,7 +2,8 @@
 
 The shell carries out a node's commands in the order in which they were given, those on the kernel strictly one
 after the other, and reports on `Arm`, `Activate` and `CloseGate` with the events below. It never repeats, drops or
-reorders a command on the kernel; a command may be late by any time without harm.
+reorders a command on the kernel; a command may be late by any time without harm. What is to be kept on disk comes last,
+and is kept behind the node's back: no disk holds up a lease.
 """
 
 from __future__ import annotations
@@ -241,9 +242,10 @@ class RememberGiveaway:
 
 @dataclass(frozen=True, slots=True)
 class RememberPins:
-    """Keep on disk which groups an administrator gave to this director."""
+    """Keep on disk which groups an administrator gave to this director; `forced`: those without a majority."""
 
     groups: tuple[str, ...]
+    forced: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

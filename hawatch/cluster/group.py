@@ -83,6 +83,8 @@ class Group:
         self.renewals = self.renewals_failed = self.refusals = self.acquisitions = 0
         self.refused: Counter[tuple[int, DenyReason]] = Counter()
         """Refusals of each acceptor by reason."""
+        self.unknown_at: set[int] = set()
+        """Acceptors that said last that they do not know the group."""
 
     def move(self, trigger: Trigger, reason: str) -> None:
         """Change the state as the table says; a pair that it has not raises TransitionError and changes nothing."""
@@ -108,13 +110,14 @@ class Group:
         return not self.hindrance(now_ns)
 
     def pin(self, *, pinned: bool) -> None:
-        """Note, over restarts too, whether an administrator chose this director."""
+        """Note, over restarts too, whether an administrator chose this director, and whether he forced that."""
         site = self.site
         self.pinned = pinned
         pins = site.pins - {self.name} | ({self.name} if pinned else set())
-        if pins != site.pins:
-            site.pins = pins
-            site.commands.append(RememberPins(tuple(sorted(pins))))
+        forced = site.forced - {self.name} | ({self.name} if pinned and self.forced else set())
+        if (pins, forced) != (site.pins, site.forced):
+            site.pins, site.forced = pins, forced
+            site.remember[RememberPins] = RememberPins(tuple(sorted(pins)), tuple(sorted(forced)))
 
     def announcing(self) -> tuple[tuple[int, ...], int]:
         """Return when addresses are announced: after so much each, and then every so often."""

@@ -43,9 +43,9 @@ def order_close(group: Group, now_ns: int) -> None:
         group.round.phase = Phase.DONE
         group.round = None
     group.close_ordered_ns = now_ns
-    group.pin(pinned=False)
     group.forced = group.wants_round = group.opened = False
     group.site.commands.append(CloseGate(group.name))
+    group.pin(pinned=False)
 
 
 def order_close_again(group: Group, now_ns: int) -> None:

@@ -85,9 +85,10 @@ class Node:
     """One node; see the module's text.
 
     `boot` must be higher than at every former start of this node. `adopted` names the groups whose gate a former
-    process of this node left open, with the slot in use; `pins` those that an administrator gave to this node. `silent`
-    is False only where nothing can have been promised before: the first start of a site in a simulation. `former` is
-    what the last `RememberRun` kept, None at the first start.
+    process of this node left open, with the slot in use; `pins` those that an administrator gave to this node, `forced`
+    those that it owned without a majority: it goes on so only where the gate is open still. `silent` is False only
+    where nothing can have been promised before: the first start of a site in a simulation. `former` is what the last
+    `RememberRun` kept, None at the first start.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class Node:
         adopted: Mapping[str, int] | None = None,
         paused: bool = False,
         pins: frozenset[str] = frozenset(),
+        forced: frozenset[str] = frozenset(),
         silent: bool = True,
         former: FormerRun | None = None,
     ) -> None:
@@ -128,6 +130,7 @@ class Node:
             reports={node: PeerReport() for node in peers},
             paused=paused,
             pins=pins,
+            forced=forced,
         )
         self.settling = Settling(self.site, former, now_ns, silent=silent)
         self.reception = Reception(Codec(membership.cluster, list(peers), keyring, self.site.members), self.site)
@@ -222,7 +225,8 @@ class Node:
         if timer_ns != self.timer_ns:
             self.timer_ns = timer_ns
             site.commands.append(SetTimer(timer_ns))
-        commands, site.commands = site.commands, []
+        commands, site.commands = [*site.commands, *site.remember.values()], []
+        site.remember.clear()
         return commands
 
     # --- time ------------------------------------------------------------------------------------------------
@@ -374,6 +378,7 @@ class Node:
         """Share a group from now on."""
         group = Ownership(settings, self.site, now_ns, adopted_slot=adopted_slot)
         group.number = self.numbers.get(settings.name, 0)
+        group.forced = adopted_slot is not None and settings.name in self.site.forced
         self.groups[settings.name] = self.by_identifier[group.group] = group
 
     def change_groups(self, groups: tuple[GroupSettings, ...]) -> None:

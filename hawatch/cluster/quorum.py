@@ -9,6 +9,7 @@ gathered beforehand that the other one is gone. That can be wrong, which is why 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -73,16 +74,22 @@ class Round:
             return frozenset(held - rivals or held)
         return frozenset() if self.denials else None
 
-    def refusal_words(self) -> str:
-        """Say why acceptors refused."""
+    def refusal_words(self, name: Callable[[int], str]) -> str:
+        """Say who refused, and why; `name` gives a node's name."""
         words = {
             DenyReason.HELD: "promised it to another",
             DenyReason.SILENT: "started lately and must not promise anything yet",
             DenyReason.TOO_LONG: "accept only a shorter lease",
             DenyReason.MEMBERS: "have another list of members, or have not seen all members with the new one",
+            DenyReason.UNKNOWN: "do not know this group: reload their configuration",
         }
-        counts = {reason: sum(denial.reason == reason for denial in self.denials.values()) for reason in words}
-        return ", ".join(f"{count} acceptors {words[reason]}" for reason, count in counts.items() if count)
+        found = {
+            reason: sorted(name(node) for node, denial in self.denials.items() if denial.reason == reason)
+            for reason in words
+        }
+        return ", ".join(
+            f"{len(names)} acceptors ({', '.join(names)}) {words[reason]}" for reason, names in found.items() if names
+        )
 
 
 def won(round_: Round, mode: QuorumMode, majority: int, me: int, *, holding: bool) -> bool:

@@ -85,6 +85,14 @@ def owner_of(node: Node, group: str, now_ns: int) -> str:
     return "" if owner == "nobody" else owner
 
 
+def group_reason(node: Node, group: Ownership) -> str:
+    """Return why a group is as it is, and who of the nodes does not know it: their votes are missing."""
+    if not group.unknown_at:
+        return group.reason
+    names = ", ".join(sorted(node.site.name(each) for each in group.unknown_at))
+    return f"{group.reason}; {names} does not know this group: reload it there"
+
+
 def group_part(node: Node, group: Ownership, now_ns: int) -> dict[str, object]:
     """Return a group's state with the sentence that says why."""
     owner = owner_of(node, group.name, now_ns)
@@ -96,7 +104,7 @@ def group_part(node: Node, group: Ownership, now_ns: int) -> dict[str, object]:
         "state": state,
         "owner": owner,
         "epoch": group.epoch if group.state is GroupState.OWNER else max(group.epoch_seen, claimed),
-        "reason": group.reason,
+        "reason": group_reason(node, group),
         "lease_left_ms": max(0, group.end_ns - now_ns) // NS_PER_MS if group.state is GroupState.OWNER else 0,
         "acquisitions": group.acquisitions,
         "renewals": group.renewals,

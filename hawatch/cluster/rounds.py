@@ -104,6 +104,7 @@ def renew(group: Group, now_ns: int) -> None:
 def granted(group: Group, acceptor: int, grant: Grant, now_ns: int) -> None:
     """Count a yes; it counts only for the round that is being asked."""
     group.epoch_seen = max(group.epoch_seen, grant.epoch)
+    group.unknown_at.discard(acceptor)
     round_ = group.round
     if round_ is None or round_.nonce != grant.nonce or round_.phase is not Phase.ASKING:
         return
@@ -115,6 +116,10 @@ def granted(group: Group, acceptor: int, grant: Grant, now_ns: int) -> None:
 def denied(group: Group, acceptor: int, denial: Deny, now_ns: int) -> None:
     """Count a no; enough of them end a candidacy, or an ownership, at once."""
     group.epoch_seen = max(group.epoch_seen, denial.epoch)
+    if denial.reason == DenyReason.UNKNOWN:
+        group.unknown_at.add(acceptor)
+    else:
+        group.unknown_at.discard(acceptor)
     round_ = group.round
     if round_ is None or round_.nonce != denial.nonce or round_.phase is not Phase.ASKING:
         return
@@ -144,7 +149,7 @@ def judge(group: Group, round_: Round, now_ns: int) -> None:
         holder = next(denial.holder for denial in round_.denials.values() if denial.holder)
         fail(group, round_, f"{round_.refusals()} acceptors say that {site.name(holder)} has the lease", now_ns)
     elif not holding and unwinnable(round_, mode, site.answering(now_ns), majority, site.me):
-        fail(group, round_, round_.refusal_words(), now_ns)
+        fail(group, round_, round_.refusal_words(site.name), now_ns)
 
 
 def expire(group: Group, now_ns: int) -> None:
@@ -160,8 +165,16 @@ def expire(group: Group, now_ns: int) -> None:
         reason = f"the kernel has not confirmed the gate's timer in {spent}"
         group.site.emit("lease_late", reason, group.name, Severity.WARNING)
     else:
-        reason = f"{len(round_.grants)} of {group.site.membership.majority} grants in {spent}"
+        reason = f"{len(round_.grants)} of {group.site.membership.majority} grants in {spent}, {missing(group, round_)}"
     fail(group, round_, reason, now_ns)
+
+
+def missing(group: Group, round_: Round) -> str:
+    """Say who granted nothing: who refused, and who did not answer."""
+    site = group.site
+    silent = sorted(site.name(node) for node in site.reports if node not in round_.grants | round_.denials.keys())
+    words = f"no answer from {', '.join(silent)}" if silent else ""
+    return ", ".join(filter(None, (round_.refusal_words(site.name), words))) or "all others granted it"
 
 
 # --- what comes of a round ----------------------------------------------------------------------------------
@@ -177,8 +190,9 @@ def succeed(group: Group, round_: Round, now_ns: int) -> None:
     assert now_ns >= round_.started_ns
     round_.phase = Phase.DONE
     group.round = None
-    if len(round_.grants) >= site.membership.majority:
+    if len(round_.grants) >= site.membership.majority and group.forced:
         group.forced = False
+        group.pin(pinned=group.pinned)
     group.end_ns = end_ns
     group.slot_in_use = round_.slot
     site.commands.append(Activate(group.name, round_.slot, round_.number))

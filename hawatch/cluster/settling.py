@@ -14,7 +14,8 @@ which time whatever any of them promised or owned by the old list has run out. G
 like any other, once the new one has been told to others. A majority of the new list has an unsettled node in it, unless
 a majority of it is new: change less than half at a time. The price is that nobody owns for about a lease.
 
-A node at its first start has no former list: then there is nothing to wait for.
+A node at its first start has no former list: then there is nothing to wait for. Of one that has lost what its former
+process kept nothing is known: its list counts as changed, and the longest lease of all as out.
 """
 
 from __future__ import annotations
@@ -44,11 +45,16 @@ class Settling:
             acceptor.settled = True
             acceptor.silent_until_ns = now_ns + self.silence_ns
             site.emit("members_changed", "every node has the new list of members: it takes effect")
+        run = self.run(now_ns)
+        if run != self.kept:
+            self.kept = run
+            site.remember[RememberRun] = RememberRun(run)
+
+    def run(self, now_ns: int) -> FormerRun:
+        """Return what the next process must know, should this one end now."""
+        site, acceptor = self.site, self.site.acceptor
         lasting = acceptor.settled and now_ns >= acceptor.silent_until_ns
         lease_ns = site.parameters.longest_lease_ns
         if self.former is not None and not lasting:
             lease_ns = max(lease_ns, self.former.lease_ns)
-        run = FormerRun(site.members, lease_ns, settled=self.unchanged or lasting)
-        if run != self.kept:
-            self.kept = run
-            site.commands.append(RememberRun(run))
+        return FormerRun(site.members, lease_ns, settled=self.unchanged or lasting)

@@ -90,8 +90,12 @@ class Site:
     """The kernel refused the gate: until then this node owns only what no other director can."""
     pins: frozenset[str] = frozenset()
     """Groups that an administrator gave to this director: kept over its restarts."""
+    forced: frozenset[str] = frozenset()
+    """Those of them that it owns without a majority."""
     outbox: dict[int, list[Message]] = field(default_factory=dict)
     commands: list[Command] = field(default_factory=list)
+    remember: dict[type, Command] = field(default_factory=dict)
+    """What is to be kept on disk, the newest of each kind: ordered after everything else."""
 
     def send(self, message: Message, to: int = BROADCAST) -> None:
         """Put a message where it will be packed with the others of this moment."""

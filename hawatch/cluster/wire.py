@@ -88,6 +88,9 @@ class DenyReason(IntEnum):
     MEMBERS = 4
     """The asker has another list of members, or the acceptor has not seen every member with its new list."""
 
+    UNKNOWN = 5
+    """The acceptor's configuration does not name the group."""
+
 
 READY, PAUSED, UNABLE, SEEN, UNSURE = 1, 2, 4, 8, 16
 """Flags of a heartbeat: a majority answers; given away by an administrator; may not own (name used twice); every

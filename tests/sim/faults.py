@@ -102,10 +102,11 @@ class Chaos:
                 machine.thaw_ns = world.now_ns
                 machine.go_on()
         world.boot_all()
-        for machine in world.directors:
-            machine.on_clients = machine.gateway_answers = True
+        for machine in world.machines.values():
             if machine.configured != world.groups:
                 world.reload(machine, world.groups)
+        for machine in world.directors:
+            machine.on_clients = machine.gateway_answers = True
             self.be_fit(machine, 1000)
             if machine.paused:
                 world.admin(machine, AdminAction.RESUME)
@@ -288,8 +289,8 @@ class Chaos:
         self.meanwhile(self.lasting(), lambda: self.be_fit(machine, 1000))
 
     def reload(self) -> None:
-        """A director's configuration loses some groups, and gets them back."""
-        machine = self.director()
+        """A machine's configuration loses some groups, and gets them back; a witness's, too."""
+        machine = self.any()
         groups = tuple(each for each in self.world.groups if self.chance.random() < 0.5)
         self.world.reload(machine, groups)
         self.meanwhile(self.lasting(), lambda: self.world.reload(machine, self.world.groups))

@@ -104,6 +104,7 @@ class Machine:
         """Frozen until then; in true time."""
         self.paused = False
         self.pins: tuple[str, ...] = ()
+        self.forced: tuple[str, ...] = ()
         self.former: FormerRun | None = None
         self.parameters = world.setting.parameters
         """What its configuration says at the next start."""
@@ -260,8 +261,8 @@ class Machine:
                 self.world.note(f"{self.name} answers {command.done}: {command.text}")
             case RememberGiveaway(paused=paused):
                 self.paused = paused
-            case RememberPins(groups=groups):
-                self.pins = groups
+            case RememberPins(groups=groups, forced=forced):
+                self.pins, self.forced = groups, forced
             case RememberRun(run=run):
                 self.former = run
             case AskGateway(group=group, number=number):

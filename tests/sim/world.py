@@ -137,8 +137,8 @@ class World:
         )
         return Node(
             membership, RING, boot=machine.boot, random=random.Random(f"{self.seed} {machine.name} {machine.boot}"),
-            now_ns=machine.now(), adopted=dict(adopted) if self.rules.adopt else {}, paused=machine.paused, pins=frozenset(machine.pins),
-            silent=self.rules.silent, former=machine.former,
+            now_ns=machine.now(), adopted=dict(adopted) if self.rules.adopt else {}, paused=machine.paused,
+            pins=frozenset(machine.pins), forced=frozenset(machine.forced), silent=self.rules.silent, former=machine.former,
         )  # fmt: skip
 
     def fitness_event(self, score: int) -> NodeEvent:
@@ -250,7 +250,7 @@ class World:
         return twin
 
     def reload(self, machine: Machine, groups: tuple[str, ...]) -> None:
-        """Let a director's configuration name these groups."""
+        """Let a machine's configuration name these groups."""
         self.note(f"{machine.name} is to share {', '.join(groups) or 'no group'}")
         machine.configured = groups
         machine.give("shell", GroupsChanged(tuple(each for each in self.settings if each.name in groups)))

@@ -10,13 +10,13 @@ import trio
 
 from hawatch.agent.lease import RETRY_MAX_S, LeasedOwnership
 from hawatch.agent.lease_gateway import any_answers
-from hawatch.agent.lease_site import read_run, write_run
+from hawatch.agent.lease_memory import write_run
+from hawatch.agent.lease_site import membership_of
 from hawatch.agent.places import Places
 from hawatch.agent.settings import Settings, load_settings
 from hawatch.cli.main import main
 from hawatch.cluster.effects import Command, NodeEvent
 from hawatch.cluster.membership import FormerRun
-from hawatch.cluster.parameters import LEASE_NS_MAX
 from hawatch.errors import KernelError, RefusedError
 from hawatch.model import Event
 
@@ -104,6 +104,9 @@ class Makes:
 async def test_what_fails_is_tried_again_at_once_then_ever_later_and_told_once(
     settings: Settings, autojump_clock: trio.testing.MockClock
 ) -> None:
+    membership = membership_of(settings.config, "lvs1")
+    run = FormerRun(membership.digest, membership.parameters.longest_lease_ns, settled=True)
+    assert write_run(settings.places.state_dir / "members", run) == ""  # else it waits for the disk first
     makes, events = Makes(1000), list[Event]()
     ownership = LeasedOwnership(settings, makes, paused=False, remember=lambda paused: None)
     began = trio.current_time()
@@ -129,29 +132,6 @@ async def test_what_an_administrator_wishes_is_refused_while_nothing_can_be_owne
                 with pytest.raises(RefusedError, match=r"cluster\.key: cannot be read"):
                     await wish
             nursery.cancel_scope.cancel()
-
-
-@pytest.mark.parametrize("settled", [True, False])
-def test_what_the_next_process_must_know_is_kept(settled: bool, tmp_path: Path) -> None:
-    path = tmp_path / "members"
-    assert read_run(path) is None
-    run = FormerRun((1 << 64) - 1, 600_000_000, settled=settled)
-    assert write_run(path, run) == ""
-    assert read_run(path) == run
-    assert "stop all nodes before" in write_run(tmp_path / "missing" / "members", run)
-
-
-@pytest.mark.parametrize("text", ["", "1 2", "a 2 settled", "1 x settled", "\xff"])
-def test_a_file_that_is_none_is_no_former_run(text: str, tmp_path: Path) -> None:
-    path = tmp_path / "members"
-    path.write_bytes(text.encode("latin-1"))
-    assert read_run(path) is None
-
-
-def test_a_longest_lease_from_a_broken_file_is_bounded(tmp_path: Path) -> None:
-    path = tmp_path / "members"
-    path.write_text(f"7 {10**30} settled")
-    assert read_run(path) == FormerRun(7, LEASE_NS_MAX, settled=True)
 
 
 async def test_a_gateway_that_cannot_be_asked_does_not_answer() -> None:

@@ -14,7 +14,7 @@ from hawatch.actions.gate_rules import GateGroup
 from hawatch.actions.netlink import NETLINK_ROUTE
 from hawatch.actions.notifications import Listener
 from hawatch.actions.vip import ADDRESS_GROUPS, Addresses, VipAddress
-from hawatch.agent import lease_announcer
+from hawatch.agent import lease_announcer, single_vips
 from hawatch.agent.places import Places
 from hawatch.agent.settings import Settings
 from hawatch.agent.single_vips import SingleVips, from_word, to_word
@@ -235,11 +235,53 @@ def test_an_interface_that_is_missing_is_told_and_tried_again(play: Play) -> Non
 
 def test_another_machine_that_answers_is_told(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease_announcer, "CONFLICT_INTERVAL_S", 0.1)
-    ip("-n", play.hosts.c, "address", "add", f"{VIP}/32", "dev", "eth0")
-    play.run(play.settings(web=BOTH), lambda: play.until(lambda: play.named("vip_conflict")))
+
+    async def script() -> None:
+        await play.up(VIP)
+        ip("-n", play.hosts.c, "address", "add", f"{VIP}/32", "dev", "eth0")
+        await play.until(lambda: play.named("vip_conflict"))
+        assert f" {VIP}/" in play.hosts.addresses()
+
+    play.run(play.settings(web=BOTH), script)
     reason = play.named("vip_conflict")[0].reason
     assert MAC_C in reason
     assert "arp_ignore" in reason
+
+
+def leave_behind(one: VipAddress) -> None:
+    addresses = Addresses()
+    assert addresses.add([one], 600 * NS_PER_S) == []
+    addresses.close()
+
+
+@pytest.mark.parametrize("left", [False, True], ids=["nothing is up", "a lease has left the address behind"])
+@pytest.mark.parametrize("vip", [VIP, VIP6], ids=["IPv4", "IPv6"])
+def test_an_address_that_another_machine_has_is_not_put_up(
+    left: bool, vip: str, play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(single_vips, "RETRY_S", 0.1)
+    length = "128" if ":" in vip else "32"
+    ip("-n", play.hosts.c, "address", "add", f"{vip}/{length}", "dev", "eth0")
+    if left:
+        play.hosts.on_a(lambda: leave_behind(VipAddress.parse(f"{vip}/{length}", "eth0")))
+
+    async def script() -> None:
+        assert play.vips is not None
+        await play.up(OTHER)
+        await play.until(lambda: play.named("vip_conflict"))
+        await trio.sleep(3 * 0.1)
+        assert f" {vip}/" not in play.hosts.addresses()
+        assert MAC_C in play.vips.problem("web")
+        assert play.vips.problem("web") in play.vips.problems()
+        assert play.vips.problem("mail") == ""
+        ip("-n", play.hosts.c, "address", "del", f"{vip}/{length}", "dev", "eth0")
+        await play.up(VIP, VIP6)
+        assert play.vips.problems() == []
+
+    play.run(play.settings(web=BOTH, mail=(f"{OTHER}/32@eth0",)), script)
+    (event,) = play.named("vip_conflict")
+    assert f"{vip}, which stays down here until that ends" in event.reason
+    assert {event.name for event in play.events} == {"vip_conflict", "vip_restored"}
 
 
 def test_a_state_directory_that_cannot_be_written_is_told(play: Play) -> None:

@@ -41,6 +41,11 @@ server = "mail.example.org:587"
 username = "hawatch"
 password_file = "/nonexistent/on/a/witness"
 """
+GROUP = """
+[[group]]
+name = "mail"
+addresses = [{ address = "192.0.2.110/32", interface = "eth0" }]
+"""
 COMMAND = (sys.executable, "-m", "hawatch.cli.main")
 PATIENCE_S = 20.0
 PSS_MB_MAX = 25
@@ -192,6 +197,9 @@ def test_keys_are_changed_while_it_runs(lab: Lab) -> None:
         assert lab.said("others may read or write")
         assert lab.answers(lab.ring())
         lab.keys.chmod(0o600)
+        lab.config.write_text(lab.config.read_text() + GROUP)
+        reloaded("votes on these groups from now on: mail")
+        assert not lab.said("a restart makes it count")
         lab.config.write_text(lab.config.read_text().replace("10.80.0.2", "10.80.0.9"))
         reloaded("the configuration has changed: a restart makes it count")
         lab.config.write_text("nonsense")

@@ -28,6 +28,7 @@ from hawatch.cluster.effects import (
     NodeEvent,
     ProbeAddresses,
     RememberGiveaway,
+    RememberPins,
     Send,
     SetTimer,
     Stopped,
@@ -68,9 +69,12 @@ class Place:
     boot: int = 100
     gates: dict[str, Gate] = field(default_factory=dict)
     paused: bool = False
+    pins: RememberPins = field(default_factory=lambda: RememberPins(()))
     events: list[Event] = field(default_factory=list)
     answers: dict[int, Answer] = field(default_factory=dict)
     commands: list[Command] = field(default_factory=list)
+    batches: list[list[Command]] = field(default_factory=list)
+    """The commands, as they were given at a time."""
     stopped: bool = False
 
 
@@ -126,6 +130,7 @@ class SmallSite:
         place.node = Node(
             self.membership(name), RING, boot=place.boot, random=self.random, now_ns=self.now_ns,
             adopted=adopted, paused=place.paused, silent=silent, former=self.former.get(name),
+            pins=frozenset(place.pins.groups), forced=frozenset(place.pins.forced),
         )  # fmt: skip
         self.do(place, place.node.start(self.now_ns))
 
@@ -161,6 +166,7 @@ class SmallSite:
         later = lambda event, after=50_000: self.at(  # noqa: E731
             self.now_ns + after, lambda life=place.life: self.give(place, life, event)
         )
+        place.batches.append(commands)
         for command in commands:
             place.commands.append(command)
             match command:
@@ -189,6 +195,8 @@ class SmallSite:
                     place.answers[command.request] = command
                 case RememberGiveaway(paused=paused):
                     place.paused = paused
+                case RememberPins():
+                    place.pins = command
                 case Stopped():
                     place.stopped = True
                 case _:

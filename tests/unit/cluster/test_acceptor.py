@@ -86,7 +86,8 @@ class Promises(RuleBasedStateMachine):
 
     @rule()
     def another_group(self):
-        assert self.acceptor.request(A, (1, 1), GROUP + 1, T_NS, 1, self.now_ns) is None
+        reply = self.acceptor.request(A, (1, 1), GROUP + 1, T_NS, 1, self.now_ns)
+        assert reply == Denied(DenyReason.UNKNOWN, 0, 0, 0)
         assert not self.acceptor.release(A, (1, 1), GROUP + 1)
 
     @invariant()

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from hawatch.cluster.effects import AdminAction, Announce, FitnessChanged, GateFailed, GateLost
+from hawatch.cluster.effects import (
+    AdminAction,
+    Announce,
+    FitnessChanged,
+    GateFailed,
+    GateLost,
+    GroupsChanged,
+    RememberPins,
+)
 from hawatch.cluster.membership import GroupSettings, QuorumMode
+from hawatch.cluster.quorum import Round
 from hawatch.cluster.report import report
-from hawatch.cluster.wire import GroupState
+from hawatch.cluster.rounds import missing
+from hawatch.cluster.wire import GroupState, identifier
 from hawatch.model import NS_PER_MS, NS_PER_S
-from tests.unit.cluster.small_site import DELAY_NS, PARAMETERS, T_NS, SmallSite
+from tests.unit.cluster.small_site import DELAY_NS, PARAMETERS, T_NS, Gate, SmallSite
 
 R_NS = PARAMETERS.heartbeat_ns
 
@@ -261,6 +271,52 @@ def test_a_forced_takeover_owns_without_a_majority() -> None:
     assert not site.node("b").groups["web"].forced
 
 
+def forced() -> SmallSite:
+    """Return a site of which only b is left, forced to own."""
+    site = settled()
+    site.kill("a")
+    site.kill("w")
+    site.run(2 * T_NS)
+    assert site.ask("b", AdminAction.TAKEOVER, "web").done
+    return site
+
+
+def test_a_forced_takeover_outlives_the_core() -> None:
+    site = forced()
+    site.kill("b", power=False)
+    site.run(PARAMETERS.holder_ns // 4)
+    site.boot("b", power=False)
+    for _ in range(100):
+        site.run(50 * NS_PER_MS)
+        assert site.open() == ["b"]
+    site.boot("w")
+    site.run(10 * NS_PER_S)
+    assert site.owned_by("b")
+    assert not site.node("b").groups["web"].forced
+    assert site.places["b"].pins == RememberPins(("web",), ())
+
+
+def test_a_forced_takeover_ends_with_its_gate() -> None:
+    site = forced()
+    site.kill("b", power=False)
+    site.run(2 * T_NS)
+    site.boot("b", power=False)
+    site.run(10 * T_NS)
+    assert site.open() == []
+
+
+def test_what_is_kept_on_disk_is_ordered_after_what_the_promise_rests_on() -> None:
+    site = settled()
+    assert site.ask("a", AdminAction.SWITCHOVER, "web", "b").done
+    assert site.ask("b", AdminAction.SWITCHOVER, "web", "a").done
+    for name, count in (("a", 1), ("b", 2)):
+        batches = [
+            batch for batch in site.places[name].batches if any(isinstance(each, RememberPins) for each in batch)
+        ]
+        assert len(batches) == count
+        assert all(isinstance(batch[-1], RememberPins) for batch in batches)
+
+
 def test_a_forced_takeover_is_refused_by_a_majority_that_promised_it_to_another() -> None:
     site = settled()
     site.cut |= {("a", "b"), ("b", "a")}
@@ -269,6 +325,53 @@ def test_a_forced_takeover_is_refused_by_a_majority_that_promised_it_to_another(
     assert not answer.done
     assert site.owned_by("a")
     assert site.two_owners == 0
+
+
+def share_mail(site: SmallSite, *names: str) -> None:
+    """Let the configuration of these nodes name one more group."""
+    site.groups = (*site.groups, GroupSettings("mail", "a"))
+    for name in names:
+        place = site.places[name]
+        place.gates["mail"] = Gate()
+        site.give(place, place.life, GroupsChanged(site.groups))
+
+
+def test_a_group_that_a_witness_learns_by_a_reload_is_as_safe_as_any() -> None:
+    site = settled()
+    share_mail(site, "a", "b", "w")
+    site.run(3 * T_NS)
+    site.kill("b")
+    site.run(3 * T_NS)
+    assert site.owned_by("a", "mail")
+
+
+def test_who_does_not_know_a_group_is_named() -> None:
+    site = settled()
+    share_mail(site, "a", "b")
+    site.run(3 * T_NS)
+    assert site.owned_by("a", "mail")
+
+    def reason() -> str:
+        return next(each["reason"] for each in report(site.node("a"), site.now_ns)["groups"] if each["name"] == "mail")  # type: ignore[attr-defined]
+
+    assert reason().endswith("; w does not know this group: reload it there")
+    site.kill("b")
+    site.run(3 * T_NS)
+    assert site.open("mail") == []
+    assert "1 acceptors (w) do not know this group: reload their configuration" in reason()
+    place = site.places["w"]
+    site.give(place, place.life, GroupsChanged(site.groups))
+    site.run(T_NS)
+    assert site.owned_by("a", "mail")
+    assert "know" not in reason()
+
+
+def test_who_gives_no_answer_is_named() -> None:
+    group = settled().node("b").groups["web"]
+    round_ = Round(1, 0, 1, 0)
+    assert missing(group, round_) == "no answer from a, w"
+    round_.grants.add(identifier("w"))
+    assert missing(group, round_) == "no answer from a"
 
 
 # --- fitness, gates, weaker quorums --------------------------------------------------------------------------

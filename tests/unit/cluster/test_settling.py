@@ -90,7 +90,7 @@ def test_who_has_another_list_is_not_served_and_named() -> None:
     site.run(2 * T_NS)
     assert site.open() == []
     assert site.node("a").groups["web"].refused[site.node("w").site.me, DenyReason.MEMBERS] > 0
-    assert "1 acceptors have another list of members" in site.node("a").groups["web"].reason
+    assert "1 acceptors (w) have another list of members" in site.node("a").groups["web"].reason
 
 
 def test_silence_covers_the_longest_lease_that_a_former_process_could_have_promised() -> None:
