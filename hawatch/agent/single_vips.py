@@ -9,9 +9,11 @@ An address that the system has brought up stays as it is, and stays when the con
 put up ourselves is known by a list in the state directory and by how it is up (deprecated, see `actions.vip`): after a
 boot the list alone says nothing. An address that a lease has left behind, which would end by itself, is made to stay.
 
-Somebody else may have them all the same: another director that is to be switched off and is not yet. So before an
-address is put up for the first time the clients' network is asked (RFC 5227), and while somebody answers it stays
-down, and its group's other new ones with it. What is up already, or was, is not asked for.
+Where this node shared its groups once (it has counted its starts), the other director may have them still, until it is
+switched off. So before such a node puts an address up for the first time, the clients' network is asked (RFC 5227), and
+while somebody answers it stays down, and its group's other new ones with it. What is up already, or was, is not asked
+for; nor is anything by a director that was always alone: there a real server that answers ARP for the address would
+keep it down for all.
 
 A director that shared its groups once has a gate in its kernel, closed without a lease: it is removed, after what a
 lease has left behind was asked for and, if another machine has it now, taken down.

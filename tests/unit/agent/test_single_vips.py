@@ -256,11 +256,12 @@ def leave_behind(one: VipAddress) -> None:
 
 @pytest.mark.parametrize("left", [False, True], ids=["nothing is up", "a lease has left the address behind"])
 @pytest.mark.parametrize("vip", [VIP, VIP6], ids=["IPv4", "IPv6"])
-def test_an_address_that_another_machine_has_is_not_put_up(
+def test_an_address_that_another_machine_has_is_not_put_up_by_one_that_shared_it_once(
     left: bool, vip: str, play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(single_vips, "RETRY_S", 0.1)
     length = "128" if ":" in vip else "32"
+    play.settings().places.boot_file.write_text("7\n")
     ip("-n", play.hosts.c, "address", "add", f"{vip}/{length}", "dev", "eth0")
     if left:
         play.hosts.on_a(lambda: leave_behind(VipAddress.parse(f"{vip}/{length}", "eth0")))
