@@ -13,6 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from hawatch.cluster.wire import VERSION
 from hawatch.model import NS_PER_S, Event, Severity
 
 DATAGRAMS_PER_S = 2000
@@ -52,6 +53,7 @@ class Noise(StrEnum):
 
     STRANGER = "no member has this address"
     UNLIKE = "no heartbeat of this cluster and member, or too many for the queue"
+    VERSION = f"its hawatch speaks another version than {VERSION}, so neither hears the other: install the same release"
     UNVERIFIED = "made with no key of this node: are the key files the same?"
 
 

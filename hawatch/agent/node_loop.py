@@ -49,7 +49,7 @@ from hawatch.cluster.effects import (
 )
 from hawatch.cluster.membership import FormerRun
 from hawatch.cluster.node import Node
-from hawatch.cluster.wire import DATAGRAM_BYTES_MAX
+from hawatch.cluster.wire import DATAGRAM_BYTES_MAX, Rejection
 from hawatch.errors import LocalError
 from hawatch.model import NS_PER_S, Event
 
@@ -187,9 +187,11 @@ class NodeLoop:
             else:
                 await trio.lowlevel.wait_readable(queue.end)
             allowed = min(budget.allowed(self._now_ns()), DATAGRAMS_PER_TURN)
-            unverified = reception.unverified
+            unverified, others = reception.unverified, reception.rejections[Rejection.VERSION]
             count = self._read(place, queue, allowed)
             budget.spend(count)
+            others = reception.rejections[Rejection.VERSION] - others
+            self.noise.note(self._links[place].address, self._origin(place, member), Noise.VERSION, others)
             forged = reception.unverified - unverified
             if forged:
                 forgeries.spend(forged)

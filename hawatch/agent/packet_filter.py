@@ -24,7 +24,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from hawatch.cluster.wire import DATAGRAM_BYTES_MAX, DATAGRAM_BYTES_MIN, MAGIC, VERSION
+from hawatch.cluster.wire import DATAGRAM_BYTES_MAX, DATAGRAM_BYTES_MIN, MAGIC
 
 SO_ATTACH_FILTER, SO_ATTACH_REUSEPORT_CBPF = 26, 51
 """asm-generic/socket.h"""
@@ -70,11 +70,12 @@ class Newer(NamedTuple):
 def door(source: str, cluster: int, sender: int, newer: Newer | None = None) -> list[Instruction]:
     """Return the filter of one member's socket, narrow if `newer` is given."""
     length = (Instruction(LOAD_LENGTH, 0, 0, 0),)
-    head = (load_word(UDP_HEADER), Instruction(AND, 0, 0, 0xFFFFFF00))  # the key's number may be any
+    # The key's number may be any, and so may the version: that a node has another one is to be told.
+    head = (load_word(UDP_HEADER), Instruction(AND, 0, 0, 0xFFFF0000))
     comparisons = [
         Comparison(length, JUMP_GREATER, UDP_HEADER + DATAGRAM_BYTES_MIN - 1),
         Comparison((), JUMP_GREATER, UDP_HEADER + DATAGRAM_BYTES_MAX, wanted=False),
-        Comparison(head, JUMP_EQUAL, int.from_bytes((*MAGIC, VERSION, 0), "big")),
+        Comparison(head, JUMP_EQUAL, int.from_bytes((*MAGIC, 0, 0), "big")),
         *is_from(source),
         *equal(UDP_HEADER + 4, cluster.to_bytes(8, "big") + sender.to_bytes(8, "big")),
         *(narrowed(newer) if newer is not None else ()),

@@ -35,7 +35,7 @@ class Reception:
         self.sessions = {node: Session() for node in site.reports}
         self.rejections: Counter[Rejection] = Counter()
         self.unverified = 0
-        """Datagrams that are none of this cluster's, whatever they are: not even copies of one."""
+        """Datagrams that were made with no key of this node's: not even copies of one that was."""
         self.questions = 0
         self.asked_ns: dict[int, int] = {}
         """When each of the last questions was sent."""
@@ -49,7 +49,7 @@ class Reception:
         datagram = self.codec.decode(data)
         if isinstance(datagram, Rejection):
             self.rejections[datagram] += 1
-            self.unverified += 1
+            self.unverified += datagram in (Rejection.KEY, Rejection.TAG)
             return None
         session = self.sessions[datagram.sender]
         standing = session.admit(datagram.boot, datagram.sequence)

@@ -6,6 +6,7 @@ Nothing is decided here. What is told of a group comes from where it is decided.
 from __future__ import annotations
 
 from hawatch.cluster.detector import LinkChange, PeerChange, PeerState
+from hawatch.cluster.membership import QuorumMode
 from hawatch.cluster.parameters import in_units
 from hawatch.cluster.site import Site
 from hawatch.cluster.wire import identifier
@@ -32,8 +33,10 @@ class Telling:
             self.site.emit("lease_late", reason, severity=Severity.WARNING, late_ms=late_ns // NS_PER_MS)
 
     def quorum(self, now_ns: int) -> None:
-        """Tell when a majority stops answering, and when it answers again."""
+        """Tell when a majority stops answering, and when it answers again; where there is no witness none is needed."""
         site = self.site
+        if site.membership.quorum is not QuorumMode.WITNESS:
+            return
         since_ns = now_ns - site.parameters.lease_ns
         answering = 1 + sum(0 <= since_ns <= report.proven_ns for report in site.reports.values())
         count, majority = len(site.membership.members), site.membership.majority

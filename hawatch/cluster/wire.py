@@ -36,7 +36,9 @@ from typing import NamedTuple
 from hawatch.cluster.keys import KeyRing
 
 MAGIC = b"hw"
-VERSION = 1
+VERSION = 2
+"""Nodes of another version are not understood, and not answered. Magic, version, cluster and sender stay where they are
+in all versions, so that they can be told apart from noise."""
 DATAGRAM_BYTES_MAX = 1200
 """Fits every path that carries IPv6 (RFC 8200 section 5: 1280) with room for UDP, IP and a tunnel."""
 TAG_BYTES = 16

@@ -65,16 +65,19 @@ def what_is_heard(form: str) -> None:
     from_b, from_c = CODEC.encode(B, 1, 1, BODY), CODEC.encode(C, 1, 1, BODY)
     longest = from_b[:36] + bytes(DATAGRAM_BYTES_MAX - 36)
     other_key = from_b[:3] + b"\7" + from_b[4:]
-    for data in (from_b, other_key, longest):
+    other_version = from_b[:2] + b"\7" + from_b[3:]
+    for data in (from_b, other_key, other_version, longest):
         send(2, data)
     send(3, from_c)
     wrong = [from_c, b"", b"hw", bytes(64), from_b[: DATAGRAM_BYTES_MIN - 1], longest + b"x"]
-    wrong += [from_b[:place] + bytes([from_b[place] ^ 1]) + from_b[place + 1 :] for place in range(20) if place != 3]
+    wrong += [
+        from_b[:place] + bytes([from_b[place] ^ 1]) + from_b[place + 1 :] for place in range(20) if place not in (2, 3)
+    ]
     for data in wrong:
         send(2, data)
     for _ in range(50):
         send(9, from_b)
-    assert heard(link.queues[B].end) == [from_b, other_key, longest]
+    assert heard(link.queues[B].end) == [from_b, other_key, other_version, longest]
     assert heard(link.queues[C].end) == [from_c]
     assert (link.queues[B].newly_dropped(), link.queues[C].newly_dropped()) == (len(wrong), 0)
     assert link.queues[B].newly_dropped() == 0

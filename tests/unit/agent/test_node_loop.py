@@ -178,16 +178,21 @@ async def test_noise_is_told_by_its_origin_and_changes_nothing(monkeypatch: pyte
             foreign = Codec("t", [], KeyRing({1: bytes([1] * 32)}, 1)).encode(identifier("b"), 1, 1, b"\3" + bytes(8))
             member.sendto(foreign, ("127.77.0.1", trial.port))
             member.sendto(b"hw" + bytes(100), ("127.77.0.1", trial.port))
+            member.sendto(foreign[:2] + b"\1" + foreign[3:], ("127.77.0.1", trial.port))
+            unreadable = Codec("t", [], RING).encode(identifier("b"), 1, 1, b"\xff")
+            member.sendto(unreadable, ("127.77.0.1", trial.port))
         with trio.fail_after(PATIENCE_S):
             while not (told := [event for event in trial.events if event.name == "heartbeat_noise"]):
                 await trio.sleep(0.01)
         assert trial.effects["a"].open
         nursery.cancel_scope.cancel()
-    assert told[0].numbers == {"datagrams": 202}
+    assert told[0].numbers == {"datagrams": 203}
     assert f"200 on 127.77.0.1 from 127.77.0.9 ({Noise.STRANGER})" in told[0].reason
     assert f"1 on 127.77.0.1 from 127.77.0.2, the address of b ({Noise.UNVERIFIED})" in told[0].reason
     assert f"1 on 127.77.0.1 from 127.77.0.2, the address of b ({Noise.UNLIKE})" in told[0].reason
+    assert f"1 on 127.77.0.1 from 127.77.0.2, the address of b ({Noise.VERSION})" in told[0].reason
     assert a.node.reception.rejections[Rejection.TAG] == 1
+    assert a.node.reception.rejections[Rejection.MALFORMED] == 1
 
 
 async def test_a_flood_from_one_member_does_not_hold_up_the_other() -> None:

@@ -374,6 +374,17 @@ def test_who_gives_no_answer_is_named() -> None:
     assert missing(group, round_) == "no answer from a"
 
 
+@pytest.mark.parametrize("quorum", list(QuorumMode))
+def test_a_lost_majority_is_told_where_one_is_needed(quorum: QuorumMode) -> None:
+    site = settled(quorum)
+    site.kill("b")
+    if quorum is QuorumMode.WITNESS:
+        site.kill("w")
+    site.run(3 * T_NS)
+    assert ("quorum_lost" in site.event_names("a")) == (quorum is QuorumMode.WITNESS)
+    assert (site.open() == ["a"]) == (quorum is not QuorumMode.WITNESS)
+
+
 # --- fitness, gates, weaker quorums --------------------------------------------------------------------------
 
 

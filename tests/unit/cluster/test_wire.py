@@ -125,7 +125,7 @@ def test_a_body_of_noise_with_a_right_tag_never_raises(body):
         (b"", Rejection.TOO_SHORT),
         (GOOD + bytes(DATAGRAM_BYTES_MAX), Rejection.TOO_LONG),
         (b"xx" + GOOD[2:], Rejection.MAGIC),
-        (GOOD[:2] + b"\x02" + GOOD[3:], Rejection.VERSION),
+        (GOOD[:2] + b"\x01" + GOOD[3:], Rejection.VERSION),
         (GOOD[:3] + b"\x02" + GOOD[4:], Rejection.KEY),
         (GOOD[:4] + bytes(8) + GOOD[12:], Rejection.CLUSTER),
         (GOOD[:12] + STRANGER.to_bytes(8, "big") + GOOD[20:], Rejection.SENDER),
