@@ -24,7 +24,6 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
@@ -34,7 +33,7 @@ from hawatch.actions.netlink import NETLINK_NETFILTER, NetlinkSocket
 from hawatch.actions.netlink_codec import Reply, Request
 from hawatch.actions.notifications import Listener
 from hawatch.errors import KernelError
-from hawatch.model import NS_PER_MS, NS_PER_S
+from hawatch.model import NS_PER_MS
 
 TABLE_NAME = "hawatch"
 RESTORE_SLACK_NS = 5 * NS_PER_MS
@@ -143,13 +142,6 @@ class Gate:
         if self.listener is not None:
             self.listener.close()
 
-    def uninstall(self) -> None:
-        """Delete the tables. The VIPs must be gone before."""
-        for table in gate_rules.tables(self.layout, self.name):
-            with suppress(KernelError):
-                self._transact([nft.delete_table(table)])
-        self._memory = _Memory()
-
     # -- what it is made of --
 
     def install(self, groups: Mapping[str, GateGroup], forwarders: Iterable[str] = ()) -> None:
@@ -250,15 +242,6 @@ class Gate:
                 best = seen
         return best
 
-    def counters(self) -> dict[str, int]:
-        """Return packets dropped by each check of each group ("in4_web": 12), since the rules were installed."""
-        found: dict[str, int] = {}
-        for table in gate_rules.tables(self.layout, self.name):
-            for rule in nft.parse_rules(self._netlink.dump(nft.get_rules(table))):
-                if "counter" in rule.expressions:
-                    found[rule.chain] = found.get(rule.chain, 0) + rule.packets
-        return found
-
     # -- when somebody else changes it --
 
     def handle_changes(self) -> Restored | None:
@@ -346,8 +329,8 @@ class Gate:
         for table in gate_rules.tables(self.layout, self.name):
             if not self._exists(table):
                 return f"table {table.family.name.lower()} {table.name} is gone"
-            for rule in nft.parse_rules(self._dump(nft.get_rules(table))):
-                seen[table, rule.chain] = seen.get((table, rule.chain), 0) + 1
+            for chain in nft.parse_rule_chains(self._dump(nft.get_rules(table))):
+                seen[table, chain] = seen.get((table, chain), 0) + 1
         if seen != wanted:
             return f"rules of table {self.name} were changed"
         members = gate_rules.map_elements(self.layout, self.name, self._memory.groups)
@@ -430,11 +413,6 @@ def _port_of(netlink: NetlinkSocket) -> int:
     with socket.socket(fileno=os.dup(netlink.fileno())) as twin:
         port: int = twin.getsockname()[0]
         return port
-
-
-def lifetime_s(lease_ns: int) -> int:
-    """Return the lifetime that addresses get beside an nftables gate: litter removal, longer than any lease."""
-    return -(-lease_ns // NS_PER_S) + 1
 
 
 def remove_gate(name: str = TABLE_NAME) -> bool:

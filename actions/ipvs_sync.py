@@ -11,17 +11,13 @@ from __future__ import annotations
 
 import errno
 
-from hawatch.actions.ipvs_codec import CMD_GET_DAEMON, CMD_NEW_DAEMON, FAMILY_NAME, VERSION
+from hawatch.actions.ipvs_codec import CMD_NEW_DAEMON, FAMILY_NAME, VERSION
 from hawatch.actions.netlink import NETLINK_GENERIC, NetlinkSocket, resolve_generic_family
 from hawatch.actions.netlink_codec import (
-    GENERIC,
     attribute_string,
     attribute_u32,
     generic,
     nested,
-    parse_attributes,
-    to_int,
-    to_text,
 )
 from hawatch.errors import KernelError
 
@@ -56,20 +52,3 @@ def start_sync(interface: str, sync_id: int) -> list[str]:
     finally:
         netlink.close()
     return problems
-
-
-def read_sync() -> dict[int, tuple[str, int]]:
-    """Return interface and number of each thread that runs, by `MASTER` and `BACKUP`."""
-    netlink = NetlinkSocket(NETLINK_GENERIC)
-    try:
-        family = resolve_generic_family(netlink, FAMILY_NAME)
-        found = {}
-        for reply in netlink.dump(generic(family, CMD_GET_DAEMON, VERSION)):
-            daemon = parse_attributes(reply.body, GENERIC.size).get(ATTR_DAEMON)
-            if daemon is not None:
-                parts = parse_attributes(daemon)
-                number = to_int(parts.get(DAEMON_SYNC_ID, b"\0\0\0\0"))
-                found[to_int(parts[DAEMON_STATE])] = (to_text(parts.get(DAEMON_INTERFACE, b"\0")), number)
-        return found
-    finally:
-        netlink.close()

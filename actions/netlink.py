@@ -122,13 +122,8 @@ class NetlinkSocket:
         """Return the descriptor, for waiting on notifications."""
         return self._socket.fileno()
 
-    def subscribe(self, *groups: int) -> None:
-        """Join multicast groups; their messages come from `receive`."""
-        for group in groups:
-            self._socket.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
-
     def receive(self) -> list[Reply]:
-        """Receive one packet, of answers or notifications.
+        """Receive one packet of answers.
 
         Raises KernelError: ETIMEDOUT when nothing came in time, ENOBUFS when the kernel dropped something because
         we read too slowly (what was asked must then be read anew).

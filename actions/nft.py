@@ -361,29 +361,9 @@ def parse_set_names(replies: Iterable[Reply]) -> list[str]:
     return [to_text(parse_attributes(reply.body, NETFILTER.size).get(2, b"")) for reply in replies]
 
 
-@dataclass(frozen=True, slots=True)
-class RuleSeen:
-    """A rule as the kernel tells it: its chain, the names of its expressions, and packets where it counts."""
-
-    chain: str
-    expressions: tuple[str, ...]
-    packets: int = 0
-
-
-def parse_rules(replies: Iterable[Reply]) -> list[RuleSeen]:
-    """Return the rules in the answers to `get_rules`, in order."""
-    found = []
-    for reply in replies:
-        fields = parse_attributes(reply.body, NETFILTER.size)
-        names = []
-        packets = 0
-        for _, one in parse_attribute_list(fields.get(4, b"")):
-            parts = parse_attributes(one)
-            names.append(to_text(parts.get(1, b"")))
-            if names[-1] == "counter":
-                packets += _number(parse_attributes(parts.get(2, b"")).get(2, b""))
-        found.append(RuleSeen(to_text(fields.get(2, b"")), tuple(names), packets))
-    return found
+def parse_rule_chains(replies: Iterable[Reply]) -> list[str]:
+    """Return the chain of each rule in the answers to `get_rules`, in order."""
+    return [to_text(parse_attributes(reply.body, NETFILTER.size).get(2, b"")) for reply in replies]
 
 
 def _number(value: bytes) -> int:

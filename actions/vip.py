@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Collection, Iterable, Sequence, Set
+from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -196,8 +196,3 @@ def _index(interface: str) -> int:
         return socket.if_nametoindex(interface)
     except OSError:
         return 0
-
-
-def missing_interfaces(addresses: Iterable[VipAddress]) -> list[str]:
-    """Return the interfaces that are not there."""
-    return sorted({one.interface for one in addresses if _index(one.interface) == 0})
