@@ -154,8 +154,17 @@ class Core:
             await self._obey(nursery)
             if self.stopping:  # without the keeper another agent goes on with what is owned
                 await self.ownership.stop()
+                await self._leave_table()
             nursery.cancel_scope.cancel()
         await self._end()
+
+    async def _leave_table(self) -> None:
+        """Take out what only an owner has in the table: as a real server we are to forward nothing from now on."""
+        inactive = self.inactive_groups()
+        services = [service.name for service in self.settings.plan.services if service.group in inactive]
+        if services:
+            with trio.move_on_after(SETTLE_S):
+                await self.table.settle(services)
 
     async def _end(self) -> None:
         self.events.emit([Event("agent_stopped", self.stopping or "the keeper is gone")])
