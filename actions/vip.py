@@ -196,3 +196,8 @@ def _index(interface: str) -> int:
         return socket.if_nametoindex(interface)
     except OSError:
         return 0
+
+
+def missing_interfaces(addresses: Iterable[VipAddress]) -> list[str]:
+    """Return the interfaces that are not there."""
+    return sorted({one.interface for one in addresses if _index(one.interface) == 0})
