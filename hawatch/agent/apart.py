@@ -5,6 +5,7 @@ A witness reads its configuration so: what understands a configuration is severa
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import signal
@@ -29,12 +30,20 @@ class Apart(Generic[T]):
     """
 
     def __init__(self, work: Callable[[], T]) -> None:
-        self.descriptor, write_end = os.pipe2(os.O_CLOEXEC)
-        """Readable when `feed` has something to do."""
-        self._data = bytearray()
+        """Raises LocalError where the kernel has no pipe or no process for it."""
         sys.stdout.flush()
         sys.stderr.flush()
-        self.pid = os.fork()
+        with contextlib.ExitStack() as opened:
+            try:
+                self.descriptor, write_end = os.pipe2(os.O_CLOEXEC)
+                """Readable when `feed` has something to do."""
+                opened.callback(os.close, self.descriptor)
+                opened.callback(os.close, write_end)
+                self.pid = os.fork()
+            except OSError as error:
+                raise LocalError(f"no process to read the configuration in: {error.strerror}") from error
+            opened.pop_all()
+        self._data = bytearray()
         if self.pid == 0:
             _live(work, write_end)
         os.close(write_end)
@@ -47,6 +56,12 @@ class Apart(Generic[T]):
             os.kill(self.pid, signal.SIGKILL)
             return True
         return not data
+
+    def give_up(self) -> None:
+        """End its process, and do not wait for that: one that waits for a disk ends when the disk answers."""
+        os.kill(self.pid, signal.SIGKILL)
+        os.close(self.descriptor)
+        os.waitpid(self.pid, os.WNOHANG)
 
     def result(self) -> T:
         """Return what the work returned, or raise what it raised; LocalError when its process came to grief."""

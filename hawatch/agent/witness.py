@@ -30,10 +30,12 @@ from hawatch.cluster.effects import GroupsChanged
 from hawatch.cluster.keys import KeyRing
 from hawatch.cluster.membership import Membership
 from hawatch.cluster.node import Node
-from hawatch.errors import HawatchError, UsageError
+from hawatch.errors import HawatchError, LocalError, UsageError
 from hawatch.model import NS_PER_S, Event
 
 WATCHDOG_S = 1.0
+RELOAD_S = 30.0
+"""Reading the configuration again takes so long at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ class Witness:
         self._places = places
         self._part = part
         self._loop: NodeLoop | None = None
+        self._reload_wanted = trio.Event()
         self._memory = LeaseMemory(places, complain, part.membership.parameters.lease_ns / NS_PER_S)
         self._node = Node(
             part.membership,
@@ -106,7 +109,7 @@ class Witness:
 
     async def run(self) -> None:
         """Answer until told to stop."""
-        name, address = self._part.name, os.environ.get("NOTIFY_SOCKET", "")
+        name = self._part.name
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             loop = self._loop = NodeLoop(self._node, self._part.port, now_ns, emit, remember_run=self._memory.keep_run)
             async with trio.open_nursery() as nursery:
@@ -114,25 +117,43 @@ class Witness:
                 await self._memory.begin(self._node.site.boot, self._node.settling.run(now_ns()))
                 nursery.start_soon(loop.run)
                 nursery.start_soon(_feed_watchdog, name)
-                notify_service_manager(address, "READY=1")
+                nursery.start_soon(self._reload_when_wanted)
+                notify("READY=1")
                 print(f"hawatch witness: {name} answers", flush=True)
                 async for number in signals:
                     if number != signal.SIGHUP:
                         break
-                    notify_service_manager(address, f"RELOADING=1\nMONOTONIC_USEC={trio.current_time() * 1e6:.0f}")
-                    await self._reload()
-                    notify_service_manager(address, "READY=1")
+                    self._reload_wanted.set()
                 nursery.cancel_scope.cancel()
+
+    async def _reload_when_wanted(self) -> None:
+        while True:
+            await self._reload_wanted.wait()
+            self._reload_wanted = trio.Event()
+            notify(f"RELOADING=1\nMONOTONIC_USEC={trio.current_time() * 1e6:.0f}")
+            await self._reload()
+            notify("READY=1")
+
+    async def _read_again(self) -> Part:
+        """Read the configuration in a process of its own; raise HawatchError where that comes to nothing."""
+        apart = Apart(lambda: read_part(self._places, self._part.name))
+        read = False
+        try:
+            with trio.move_on_after(RELOAD_S):
+                while not read:
+                    await trio.lowlevel.wait_readable(apart.descriptor)
+                    read = apart.feed()
+        finally:
+            if not read:
+                apart.give_up()
+        if not read:
+            raise LocalError(f"reading the configuration took longer than {RELOAD_S:.0f} s")
+        return apart.result()
 
     async def _reload(self) -> None:
         """Take new keys and groups; say so if the configuration has other changes, or mistakes."""
-        apart = Apart(lambda: read_part(self._places, self._part.name))
-        while True:
-            await trio.lowlevel.wait_readable(apart.descriptor)
-            if apart.feed():
-                break
         try:
-            part = apart.result()
+            part = await self._read_again()
         except HawatchError as error:
             print(f"hawatch witness: the keys stay as they were: {error}", file=sys.stderr, flush=True)
             return
@@ -149,8 +170,12 @@ class Witness:
             print(f"hawatch witness: votes on these groups from now on: {names}", flush=True)
 
 
+def notify(text: str) -> None:
+    """Tell the service manager."""
+    notify_service_manager(os.environ.get("NOTIFY_SOCKET", ""), text)
+
+
 async def _feed_watchdog(name: str) -> None:
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    while address:
-        notify_service_manager(address, f"WATCHDOG=1\nSTATUS={name} answers")
+    while True:
+        notify(f"WATCHDOG=1\nSTATUS={name} answers")
         await trio.sleep(WATCHDOG_S)

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import signal
 import sys
+import time
 from collections.abc import Callable
 
 import pytest
@@ -48,3 +52,23 @@ def test_no_descriptor_is_left() -> None:
         pass
     assert apart.result() == 5
     assert os.listdir("/proc/self/fd") == before
+
+
+def test_where_no_process_can_be_made_that_is_told_and_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> int:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", fail)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(LocalError, match="no process to read the configuration in: Resource temporarily unavailable"):
+        Apart(lambda: 5)
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_one_that_hangs_can_be_given_up() -> None:
+    before = os.listdir("/proc/self/fd")
+    apart = Apart(lambda: time.sleep(600))
+    apart.give_up()
+    assert os.listdir("/proc/self/fd") == before
+    with contextlib.suppress(ChildProcessError):  # it was gone at once
+        assert os.waitpid(apart.pid, 0)[1] == signal.SIGKILL

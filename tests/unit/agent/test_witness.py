@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -170,6 +171,36 @@ def test_a_second_witness_of_that_name_is_refused_where_it_can_be_seen(lab: Lab)
         assert "Traceback" not in said
 
 
+def children(process: subprocess.Popen[bytes]) -> str:
+    return Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+
+
+def test_a_reload_that_hangs_does_not_hold_up_the_stop(lab: Lab) -> None:
+    lab.network()
+    with lab.running() as process:
+        lab.config.unlink()
+        os.mkfifo(lab.config)
+        process.send_signal(signal.SIGHUP)
+        wait_until(lambda: children(process), "it reads", limit_s=PATIENCE_S)
+        assert lab.answers(lab.ring())
+        process.terminate()
+        assert process.wait(PATIENCE_S) == 0
+
+
+def test_a_reload_for_which_there_is_no_room_changes_nothing(lab: Lab) -> None:
+    lab.network()
+    with lab.running() as process:
+        before = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (3, before[1]))
+        process.send_signal(signal.SIGHUP)
+        words = "the keys stay as they were: no process to read the configuration in: Too many open files"
+        wait_until(lambda: lab.said(words), words, limit_s=PATIENCE_S)
+        assert lab.answers(lab.ring())
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, before)
+        process.send_signal(signal.SIGHUP)
+        wait_until(lambda: lab.said("keys read again"), "it reads", limit_s=PATIENCE_S)
+
+
 def test_keys_are_changed_while_it_runs(lab: Lab) -> None:
     lab.network()
     old = lab.ring()
@@ -205,4 +236,4 @@ def test_keys_are_changed_while_it_runs(lab: Lab) -> None:
         lab.config.write_text("nonsense")
         reloaded("the keys stay as they were")
         assert lab.answers(lab.ring())
-        assert not Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(), "a child was left"
+        assert not children(process), "a child was left"
