@@ -123,7 +123,9 @@ DOWN = f"failure server_down [lab] http {address_of('rs2')}:80 DOWN: connection 
 UP = f"up server_up [lab] http {address_of('rs2')}:80 up"
 
 
-def test_each_failure_is_told_and_its_end_whoever_owns_the_group(pair: tuple[Site, Machine, Machine, WebServer]) -> None:
+def test_each_failure_is_told_and_its_end_whoever_owns_the_group(
+    pair: tuple[Site, Machine, Machine, WebServer],
+) -> None:
     _, owner, standby, server = pair
     server.stop()
     wait_until(lambda: told(owner, "http") == [DOWN], "the owner tells", limit_s=30)
