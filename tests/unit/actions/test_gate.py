@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from hawatch.actions import gate as gate_module
 from hawatch.actions.gate import Gate, Restored, boottime_ns, remove_gate
 from hawatch.actions.gate_rules import GateGroup, Layout
 from hawatch.errors import KernelError
@@ -346,3 +347,12 @@ def test_what_a_former_process_left_is_removed_but_nobody_elses(site: Site, gate
     assert not site.at_director(remove_gate)
     assert site.nft("list ruleset").split() == ["table", "inet", "other", "{", "}"]
     assert client.kinds() == LIT
+
+
+def test_a_kernel_without_nftables_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This kernel has no protocol 31, as one without nfnetlink has no protocol 12."""
+    monkeypatch.setattr(gate_module, "NETLINK_NETFILTER", 31)
+    with pytest.raises(KernelError, match="the kernel has no nftables for the gate") as refused:
+        Gate.open()
+    assert refused.value.errno == errno.ENOTSUP
+    assert not remove_gate()
