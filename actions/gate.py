@@ -41,6 +41,9 @@ RESTORE_SLACK_NS = 5 * NS_PER_MS
 RESTORE_TRIES = 3
 ARM_TRIES = 3
 """An element that runs out between its adding and its deleting fails the transaction once in a long while."""
+NO_NFTABLES = (
+    "the kernel has no nftables for the gate, and a lease needs it (CONFIG_NF_TABLES, _INET or _IPV4, and _ARP)"
+)
 _UNKNOWN_FLAGS = (errno.EOPNOTSUPP, errno.EINVAL)
 
 
@@ -128,7 +131,7 @@ class Gate:
         `Layout.BRIDGE` is for those who know that all VIPs are on bridges. Raises KernelError where the kernel has no
         nftables (ENOTSUP), or another process owns the tables (EPERM).
         """
-        netlink = NetlinkSocket(NETLINK_NETFILTER)
+        netlink = _open_netlink()
         try:
             layout, owned = _probe(netlink, name, tuple(layouts), own=own)
             return cls(netlink, layout, name, owned=owned, clock=clock)
@@ -383,9 +386,19 @@ class Gate:
         return self._transact(requests)
 
 
+def _open_netlink() -> NetlinkSocket:
+    """Return a socket; raise KernelError where there is none, ENOTSUP where the kernel does not know its kind."""
+    try:
+        return NetlinkSocket(NETLINK_NETFILTER)
+    except KernelError as error:
+        if error.errno == errno.EPROTONOSUPPORT:
+            raise KernelError(f"{NO_NFTABLES}: {error}", errno.ENOTSUP) from error
+        raise
+
+
 def _probe(netlink: NetlinkSocket, name: str, layouts: tuple[Layout, ...], *, own: bool) -> tuple[Layout, bool]:
     """Make the tables of the first layout that the kernel takes, owned if it knows that."""
-    refusal = KernelError("the kernel has no nftables", errno.ENOTSUP)
+    refusal = KernelError(NO_NFTABLES, errno.ENOTSUP)
     for layout in layouts:
         for flags in (nft.TABLE_OWNER | nft.TABLE_PERSIST, 0) if own else (0,):
             try:
@@ -397,7 +410,7 @@ def _probe(netlink: NetlinkSocket, name: str, layouts: tuple[Layout, ...], *, ow
                     raise KernelError(
                         f"nftables: table {name} is owned by another process, or we lack CAP_NET_ADMIN", errno.EPERM
                     ) from error
-                refusal = KernelError(f"the kernel has no nftables for the gate: {error}", errno.ENOTSUP)
+                refusal = KernelError(f"{NO_NFTABLES}: {error}", errno.ENOTSUP)
                 if error.errno not in _UNKNOWN_FLAGS:
                     raise
             else:
@@ -421,7 +434,12 @@ def remove_gate(name: str = TABLE_NAME) -> bool:
     For a director that shares its groups no more: a gate without a lease stays closed for ever. Raises KernelError when
     another process owns it.
     """
-    netlink = NetlinkSocket(NETLINK_NETFILTER)
+    try:
+        netlink = _open_netlink()
+    except KernelError as error:
+        if error.errno == errno.ENOTSUP:
+            return False
+        raise
     found = False
     try:
         for table in {table for layout in Layout for table in gate_rules.tables(layout, name)}:

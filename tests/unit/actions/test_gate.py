@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from hawatch.actions import gate as gate_module
 from hawatch.actions.gate import Gate, Restored, boottime_ns, remove_gate
 from hawatch.actions.gate_rules import GateGroup, Layout
 from hawatch.errors import KernelError
@@ -25,6 +26,8 @@ GROUP = "web"
 GROUPS = {GROUP: GateGroup((VIP4, VIP6))}
 SHARED = {GROUP: GateGroup((VIP4, VIP6), shared=True)}
 LONG = 60 * NS_PER_S
+BUSY_TRIES = 5
+"""A machine that is busy for longer than RESTORE_SLACK_NS leaves the gate closed, as it should."""
 SLACK_NS = 30 * NS_PER_MS
 """The kernel's clock of timers ticks in up to 10 ms; a packet may be under way for as long again."""
 DARK = dict.fromkeys(("arp", "ping", "ns", "ping6"), False)
@@ -227,11 +230,14 @@ def wait_for_change(gate: Gate) -> Restored | None:
 
 
 def test_a_flush_is_repaired_and_what_was_open_is_open_again(site: Site, watched: Gate, client: Client) -> None:
-    deadline_ns = watched.arm(GROUP, 0, LONG)
-    watched.activate(GROUP, 0)
-    site.nft("flush ruleset")
-    restored = wait_for_change(watched)
-    assert restored is not None
+    for _ in range(BUSY_TRIES):
+        deadline_ns = watched.arm(GROUP, 0, LONG)
+        watched.activate(GROUP, 0)
+        site.nft("flush ruleset")
+        restored = wait_for_change(watched)
+        assert restored is not None
+        if restored.open_again:
+            break
     assert restored.open_again == (GROUP,)
     assert restored.left_closed == ()
     assert watched.verify() == ""
@@ -382,3 +388,12 @@ def test_what_a_former_process_left_is_removed_but_nobody_elses(site: Site, gate
     assert not site.at_director(remove_gate)
     assert site.nft("list ruleset").split() == ["table", "inet", "other", "{", "}"]
     assert client.kinds() == LIT
+
+
+def test_a_kernel_without_nftables_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This kernel has no protocol 31, as one without nfnetlink has no protocol 12."""
+    monkeypatch.setattr(gate_module, "NETLINK_NETFILTER", 31)
+    with pytest.raises(KernelError, match="the kernel has no nftables for the gate") as refused:
+        Gate.open()
+    assert refused.value.errno == errno.ENOTSUP
+    assert not remove_gate()
