@@ -135,7 +135,7 @@ def test_events_are_lines_of_json_and_can_be_followed(one: Agent) -> None:
 
 
 def test_the_status_is_shown_anew_until_one_has_seen_enough(one: Agent) -> None:
-    words = [HAWATCH, "ctl", "--runtime-dir", str(one.home / "run"), "status", "--watch"]
+    words = ["env", "--default-signal=INT", HAWATCH, "ctl", "--runtime-dir", str(one.home / "run"), "status", "--watch"]
     with subprocess.Popen(one.node.argv(words), stdout=subprocess.PIPE, text=True) as watcher:
         assert watcher.stdout is not None
         heads = 0

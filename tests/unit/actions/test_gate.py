@@ -229,17 +229,23 @@ def wait_for_change(gate: Gate) -> Restored | None:
     return None
 
 
-def test_a_flush_is_repaired_and_what_was_open_is_open_again(site: Site, watched: Gate, client: Client) -> None:
+def tamper(site: Site, watched: Gate, script: str) -> tuple[Restored, int]:
+    """Change an open gate as others do, until it was put back in time to be open again; return with its deadline."""
     for _ in range(BUSY_TRIES):
         deadline_ns = watched.arm(GROUP, 0, LONG)
         watched.activate(GROUP, 0)
-        site.nft("flush ruleset")
+        site.nft(script)
         restored = wait_for_change(watched)
         assert restored is not None
         if restored.open_again:
             break
     assert restored.open_again == (GROUP,)
     assert restored.left_closed == ()
+    return restored, deadline_ns
+
+
+def test_a_flush_is_repaired_and_what_was_open_is_open_again(site: Site, watched: Gate, client: Client) -> None:
+    _, deadline_ns = tamper(site, watched, "flush ruleset")
     assert watched.verify() == ""
     assert client.kinds() == LIT
     assert boottime_ns() + watched.state(GROUP).remaining_ns[0] <= deadline_ns, "never more than was left"
@@ -268,11 +274,7 @@ def test_a_flush_does_not_open_what_was_closed(site: Site, watched: Gate, client
     ],
 )
 def test_any_tampering_is_repaired(site: Site, watched: Gate, client: Client, script: str, said: str) -> None:
-    watched.arm(GROUP, 0, LONG)
-    watched.activate(GROUP, 0)
-    site.nft(script)
-    restored = wait_for_change(watched)
-    assert restored is not None
+    restored, _ = tamper(site, watched, script)
     assert said in restored.reason
     if restored.left_closed:  # this machine was busy for longer than RESTORE_SLACK_NS: the next renewal opens it
         assert client.kinds() == DARK
