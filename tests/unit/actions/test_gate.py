@@ -26,7 +26,7 @@ GROUP = "web"
 GROUPS = {GROUP: GateGroup((VIP4, VIP6))}
 SHARED = {GROUP: GateGroup((VIP4, VIP6), shared=True)}
 LONG = 60 * NS_PER_S
-BUSY_TRIES = 5
+BUSY_TRIES = 20
 """A machine that is busy for longer than RESTORE_SLACK_NS leaves the gate closed, as it should."""
 SLACK_NS = 30 * NS_PER_MS
 """The kernel's clock of timers ticks in up to 10 ms; a packet may be under way for as long again."""
@@ -276,10 +276,6 @@ def test_a_flush_does_not_open_what_was_closed(site: Site, watched: Gate, client
 def test_any_tampering_is_repaired(site: Site, watched: Gate, client: Client, script: str, said: str) -> None:
     restored, _ = tamper(site, watched, script)
     assert said in restored.reason
-    if restored.left_closed:  # this machine was busy for longer than RESTORE_SLACK_NS: the next renewal opens it
-        assert client.kinds() == DARK
-        watched.arm(GROUP, 1, LONG)
-        watched.activate(GROUP, 1)
     assert client.kinds() == LIT
 
 
