@@ -20,7 +20,7 @@ from hawatch.cluster.wire import Claim, DenyReason, GroupState, Release, identif
 from hawatch.model import NS_PER_MS, NS_PER_S
 
 TELL_REFUSAL_NS = 10 * NS_PER_S
-"""That the kernel refuses is told at most so often."""
+"""That the kernel refuses is told at most so often, and once for each sentence until the gate works again."""
 HINT_JITTER_NS = (1 * NS_PER_MS, 20 * NS_PER_MS)
 """A candidate comes back this much after a refusal said that the lease would end."""
 
@@ -50,7 +50,7 @@ class Group:
         self.opened = False
         """The kernel has confirmed gate and addresses since this director became the owner."""
         self.gate_failures = 0
-        self.told_refusal_ns = now_ns - TELL_REFUSAL_NS
+        self.told_refusal, self.told_refusal_ns = "", now_ns - TELL_REFUSAL_NS
         # Owning.
         self.owner_since_ns = self.kept_ns = 0
         self.epoch = self.epoch_seen = 0

@@ -93,7 +93,7 @@ class Ownership(Group):
 
     def gate_opened(self) -> None:
         """The kernel has confirmed the gate and the addresses."""
-        self.gate_failures = 0
+        self.gate_failures, self.told_refusal = 0, ""
         if self.state is GroupState.OWNER:
             self.opened = True
             self.site.gate_doubtful_until_ns = 0
@@ -105,8 +105,8 @@ class Ownership(Group):
     def gate_failed(self, reason: str, now_ns: int) -> None:
         """The kernel refused: a round ends without a request; a close is ordered again later."""
         site = self.site
-        if now_ns - self.told_refusal_ns >= TELL_REFUSAL_NS:
-            self.told_refusal_ns = now_ns
+        if reason != self.told_refusal and now_ns - self.told_refusal_ns >= TELL_REFUSAL_NS:
+            self.told_refusal, self.told_refusal_ns = reason, now_ns
             site.emit("gate_failed", f"the kernel refused a change of the gate: {reason}", self.name, Severity.CRITICAL)
         self.gate_failures += 1
         if self.round is not None:

@@ -10,6 +10,7 @@ from hawatch.cluster.effects import (
     FitnessChanged,
     GateFailed,
     GateLost,
+    GateOpened,
     GroupsChanged,
     RememberPins,
 )
@@ -427,6 +428,17 @@ def test_a_gate_that_the_kernel_refuses_is_given_up() -> None:
     assert site.run_until(lambda: site.owned_by("b")) < 20 * NS_PER_MS
     site.run(20 * NS_PER_S)
     assert site.owned_by("b")
+
+
+def test_a_refusal_is_told_once_for_each_sentence_until_the_gate_works() -> None:
+    site = settled()
+    place = site.places["b"]
+    for event in (*[GateFailed("web", "no memory")] * 5, GateFailed("web", "busy"), GateOpened("web", 1)):
+        site.give(place, place.life, event)
+        site.run(11 * NS_PER_S)
+    site.give(place, place.life, GateFailed("web", "busy"))
+    told = [event.reason.rpartition(": ")[2] for event in place.events if event.name == "gate_failed"]
+    assert told == ["no memory", "busy", "busy"]
 
 
 @pytest.mark.parametrize("quorum", [QuorumMode.GATEWAY, QuorumMode.NONE])
