@@ -23,10 +23,15 @@ check: $(VENV)/.ready
 	MYPYPATH=build/types $(BIN)/mypy -p hawatch
 	$(BIN)/mkdocs build --quiet --strict --site-dir build/docs
 
-# Tests that need IPVS (mark: kernel) run on a kernel that has it; the others run here. None is skipped.
+# Tests that need IPVS (mark: kernel) run on a kernel that has it, beside the others, which run here. None is skipped.
 test: packages check
-	$(BIN)/pytest -m 'not kernel'
-	$(ON_IPVS) $(BIN)/pytest -m kernel
+	@echo "the tests that need IPVS run beside these; what they say comes last"
+	@$(ON_IPVS) $(BIN)/pytest -m kernel >build/kernel-tests.log 2>&1 & there=$$!; \
+	trap 'kill $$there' INT TERM; \
+	$(BIN)/pytest -m 'not kernel'; here=$$?; \
+	wait $$there; there=$$?; \
+	cat build/kernel-tests.log; \
+	exit $$((here | there))
 
 demo: packages $(VENV)/.ready
 	$(ON_IPVS) $(BIN)/python -m tests.lab.demo
