@@ -14,7 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import trio
 
+from hawatch.agent.places import Places
+from hawatch.agent.witness import Witness, read_part
 from hawatch.cluster import keys
 from hawatch.cluster.wire import Codec, Datagram, Ping, Pong, encode_messages, identifier
 from tests.bench.cost import pss_mb
@@ -169,6 +172,29 @@ def test_a_second_witness_of_that_name_is_refused_where_it_can_be_seen(lab: Lab)
         assert status == 1
         assert "cannot listen on link 10.80.0.3 UDP port 694: Address already in use" in said
         assert "Traceback" not in said
+
+
+async def test_a_group_that_a_reload_brings_is_voted_on(lab: Lab) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as end:
+        end.bind(("127.80.0.3", 0))
+        port = end.getsockname()[1]
+    text = CONFIG.format(keys=lab.keys).replace("10.80.0.", "127.80.0.")
+    lab.config.write_text(text.replace("[cluster]", f"[cluster]\nport = {port}"))
+    (lab.directory / "one").mkdir()
+    places = Places(lab.config, lab.directory / "one", lab.directory / "one")
+    witness = Witness(places, read_part(places, "w"))
+    memory = witness._node.site.acceptor.memory
+    assert memory == {}
+    with trio.fail_after(PATIENCE_S):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(witness.run)
+            while witness._loop is None:
+                await trio.sleep(0.01)
+            lab.config.write_text(lab.config.read_text() + GROUP)
+            os.kill(os.getpid(), signal.SIGHUP)
+            while identifier("mail") not in memory:
+                await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
 
 
 def children(process: subprocess.Popen[bytes]) -> str:
