@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
+from random import Random
 
 import pytest
 import trio
@@ -15,10 +16,15 @@ from hawatch.actions.gate import Gate, Restored
 from hawatch.actions.vip import Addresses, VipAddress
 from hawatch.agent import lease_announcer, lease_effects
 from hawatch.agent.group_vips import PAUSE_S
+from hawatch.agent.lease import LeasedOwnership
 from hawatch.agent.lease_effects import KernelEffects
+from hawatch.agent.lease_site import membership_of, read_keys
+from hawatch.agent.node_loop import NodeLoop
 from hawatch.agent.places import Places
-from hawatch.agent.settings import Settings
-from hawatch.cluster.effects import Activate, AddAddresses, Arm, GateArmed, GateOpened, InstallGroups
+from hawatch.agent.settings import Settings, now_ns
+from hawatch.cli.main import main as keygen
+from hawatch.cluster.effects import Activate, AddAddresses, Arm, GateArmed, GateOpened, InstallGroups, NodeEvent
+from hawatch.cluster.node import Node
 from hawatch.config.load import load_text
 from hawatch.errors import KernelError
 from hawatch.model import NS_PER_S, Event, Plan
@@ -236,3 +242,59 @@ def test_a_group_that_is_gone_is_complained_of_no_more(hosts: TwoHosts, tmp_path
         return found
 
     assert hosts.on_a(work) == [[f"{VIP} cannot be put on eth7: there is no such interface"], []]
+
+
+@pytest.mark.slow
+def test_an_owner_whose_kernel_fails_once_goes_on_owning(hosts: TwoHosts, tmp_path: Path) -> None:
+    """Its gate is still open, and is adopted at once: the other director and the witness grant as after a restart."""
+    ip("-n", hosts.a, "link", "set", "lo", "up")
+    assert keygen(["keygen", str(tmp_path / "key")]) == 0
+    text = HEAD.replace("/etc/hawatch/cluster.key", str(tmp_path / "key")).replace('quorum = "none"', "port = 16941")
+    text += '[[witness]]\nname = "w"\nlinks = ["127.0.0.3"]\n[[group]]\nname = "web"\n'
+    text += f'addresses = [{{ address = "{VIP}/32", interface = "eth0" }}]\n'
+    settings = Settings(load_text(text), Plan((), {}), "lvs1", "", Places(tmp_path, tmp_path, tmp_path))
+    vip = VipAddress.parse(f"{VIP}/32", "eth0")
+    failing: list[trio.Event] = []
+    events: list[Event] = []
+
+    class FailsOnce(KernelEffects):
+        async def run(self, give: Callable[[NodeEvent], None]) -> None:
+            failing.append(trio.Event())
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(super().run, give)
+                await failing[-1].wait()
+                raise KernelError("netlink: No buffer space available")
+
+    def other(name: str) -> NodeLoop:
+        """Return another node; the director among them was given away."""
+        membership = membership_of(settings.config, name)
+        node = Node(
+            membership, read_keys(settings.config), boot=now_ns(), random=Random(name), now_ns=now_ns(), paused=True
+        )
+        return NodeLoop(node, settings.config.cluster.port, now_ns, lambda _: None)
+
+    async def main() -> list[bool]:
+        ownership = LeasedOwnership(settings, FailsOnce, paused=False, remember=lambda paused: None)
+        looker, seen = Addresses(), list[bool]()
+        with trio.fail_after(PATIENCE_S):
+            async with trio.open_nursery() as nursery:
+                for name in ("lvs2", "w"):
+                    nursery.start_soon(other(name).run)
+                nursery.start_soon(ownership.run, events.extend, lambda: None)
+                while not looker.present([vip]):
+                    await trio.sleep(0.01)
+                await trio.sleep(2)  # the acceptors' silence is over
+                failing[0].set()
+                while len(failing) < 2 or not ownership.owned():
+                    seen.append(bool(looker.present([vip])))
+                    await trio.sleep(0.01)
+                nursery.cancel_scope.cancel()
+        looker.close()
+        return seen
+
+    seen = hosts.on_a(lambda: trio.run(main))
+    assert len(seen) > 1
+    assert all(seen)
+    assert [event.name for event in events if event.name in ("takeover", "lease_failed", "release", "lease_lost")] == [
+        "takeover", "lease_failed", "takeover"
+    ]  # fmt: skip
