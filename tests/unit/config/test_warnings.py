@@ -51,7 +51,7 @@ WARNED = [
     ),
     (
         "ipvs of the owner, whose frames nobody knows",
-        SITE.replace('[[service]]', 'ipvs = "owner"\n\n[[service]]', 1),
+        SITE.replace("[[service]]", 'ipvs = "owner"\n\n[[service]]', 1),
         'group[1] "web".ipvs',
         "no real server of the group is at a director's heartbeat link",
     ),
