@@ -24,7 +24,6 @@ pytestmark = pytest.mark.netns
 GROUP = "web"
 GROUPS = {GROUP: GateGroup((VIP4, VIP6))}
 SHARED = {GROUP: GateGroup((VIP4, VIP6), shared=True)}
-RESTORE_TRIES = 10
 LONG = 60 * NS_PER_S
 SLACK_NS = 30 * NS_PER_MS
 """The kernel's clock of timers ticks in up to 10 ms; a packet may be under way for as long again."""
@@ -264,16 +263,12 @@ def test_a_flush_does_not_open_what_was_closed(site: Site, watched: Gate, client
     ],
 )
 def test_any_tampering_is_repaired(site: Site, watched: Gate, client: Client, script: str, said: str) -> None:
-    for _ in range(RESTORE_TRIES):
-        watched.arm(GROUP, 0, LONG)
-        watched.activate(GROUP, 0)
-        site.nft(script)
-        restored = wait_for_change(watched)
-        assert restored is not None
-        assert said in restored.reason
-        if restored.open_again:
-            break
-        assert client.kinds() == DARK  # this machine was too busy: it is told, and stays closed
+    watched.arm(GROUP, 0, LONG)
+    watched.activate(GROUP, 0)
+    site.nft(script)
+    restored = wait_for_change(watched)
+    assert restored is not None
+    assert said in restored.reason
     assert client.kinds() == LIT
 
 
