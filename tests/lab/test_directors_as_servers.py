@@ -22,7 +22,7 @@ from tests.lab.pair.traffic import Traffic, between, by_server, failures, stream
 
 pytestmark = [pytest.mark.kernel, pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(240)]
 EVERY_MS, ASK_EVERY_MS = 100, 100
-WINDOW_S, LIMIT_S = 1.5, 20.0
+WINDOW_S, LIMIT_S = 1.0, 20.0
 KINDS = ("http", "http6")
 SERVICE = """
 [[service]]
@@ -119,7 +119,7 @@ def test_both_serve_and_the_vips_move(scene: Scene) -> None:
     now = now_ns()
     assert set(answers(read_seen(seen), now - 5 * 10**8, now)) == {mac_of(second.name)}
     first.thaw()
-    settled(second)
+    wait_until(lambda: adapter.well(scene.directors), "the pair is well", limit_s=LIMIT_S)
     second.stop()
     assert tables(second) == 0, "it forwards nothing any more"
     wait_until(lambda: first.has(VIP), f"{first.name} takes over from a stopped agent", limit_s=LIMIT_S)
