@@ -70,7 +70,8 @@ class Group:
         """End of another node's lease as last seen at the own acceptor, and `free_ns` when to ask for it."""
         self.free_ns = 0
         self.free_since_ns = -1
-        self.probing = 0
+        self.probing = self.let_go = 0
+        """`let_go` is the director that last said that it let the group go, until this one owns it."""
         self.answers: dict[str, bool] = {}
         self.probing_since_ns = -1
         self.evidence_text = ""

@@ -134,7 +134,8 @@ class Node:
         )
         self.settling = Settling(self.site, former, now_ns, silent=silent)
         self.reception = Reception(Codec(membership.cluster, list(peers), keyring, self.site.members), self.site)
-        self.links = {node: member.links for node, member in peers.items()}
+        # Witnesses first: who is told that a lease is released asks them for it at once.
+        self.links = {node: peers[node].links for node in sorted(peers, key=lambda node: not peers[node].votes_only)}
         self.sequence = self.beats = 0
         self.next_beat_ns = now_ns
         self.timer_ns = -1

@@ -49,6 +49,7 @@ class Ownership(Group):
 
         Only what it held up. Two candidates that are refused because of a third node would wake each other for ever.
         """
+        self.let_go = sender
         rounds.rival_gone(self, sender, now_ns)
         if self.state is not GroupState.STANDBY:
             return

@@ -46,6 +46,8 @@ class Round:
     evidence: bool = False
     """The gateway answered or, for a candidate without a witness, the other director is gone."""
     forced: bool = False
+    hurried: bool = False
+    """It was asked again early, because of a refusal that was out of date."""
 
     def __post_init__(self) -> None:
         assert self.slot in (0, 1)

@@ -23,8 +23,10 @@ from hawatch.cluster.parameters import in_units
 from hawatch.cluster.quorum import Phase, Round, lost, unwinnable, won
 from hawatch.cluster.states import Trigger
 from hawatch.cluster.wire import Deny, DenyReason, Grant, GroupState, Request
-from hawatch.model import Severity
+from hawatch.model import NS_PER_MS, Severity
 
+HURRY_NS = 5 * NS_PER_MS
+"""So soon an acceptor is asked again that refused because it had not heard of a release: that is on its way."""
 ASKS_PER_ROUND = 3
 """A round's request is sent so often while answers are missing; acceptors repeat an answer, they don't extend it."""
 
@@ -126,6 +128,9 @@ def denied(group: Group, acceptor: int, denial: Deny, now_ns: int) -> None:
     round_.denials[acceptor] = denial
     group.refusals += 1
     group.refused[acceptor, DenyReason(denial.reason)] += 1
+    if denial.holder == group.let_go and denial.reason == DenyReason.HELD and not round_.hurried:
+        round_.hurried = True
+        round_.asked_ns = now_ns + HURRY_NS - group.site.parameters.round_ns // ASKS_PER_ROUND
     judge(group, round_, now_ns)
 
 
@@ -211,6 +216,7 @@ def acquire(group: Group, round_: Round, now_ns: int) -> None:
     group.epoch = group.epoch_seen = max(round_.epoch, group.epoch + 1)
     group.adopted_until_ns = 0
     group.owner_since_ns = now_ns
+    group.let_go = 0
     group.acquisitions += 1
     group.release, group.opened, group.gate_failures = None, False, 0
     group.pin(pinned=group.invited_by_admin or round_.forced or (again and group.name in site.pins))

@@ -101,6 +101,8 @@ class SmallSite:
         self.queue: list[tuple[int, int, Callable[[], None]]] = []
         self.numbers = itertools.count()
         self.cut: set[tuple[str, str]] = set()
+        self.slow: dict[tuple[str, str], int] = {}
+        """What datagrams from one to another take longer than others, in nanoseconds."""
         self.gateway = True
         self.arp_answers = True
         """Somebody whose gate is open answers an ARP probe."""
@@ -207,7 +209,7 @@ class SmallSite:
             if member.links[link] == address and (sender.name, member.name) not in self.cut:
                 to = self.places[member.name]
                 self.at(
-                    self.now_ns + DELAY_NS,
+                    self.now_ns + DELAY_NS + self.slow.get((sender.name, member.name), 0),
                     lambda to=to, life=to.life: self.give(to, life, DatagramReceived(link, data)),
                 )
 

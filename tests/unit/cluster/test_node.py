@@ -256,6 +256,31 @@ def test_a_stopped_director_hands_over_at_once() -> None:
     assert site.places["a"].stopped
 
 
+def test_a_release_that_reaches_the_witness_after_the_successor_s_question_costs_milliseconds() -> None:
+    site = settled()
+    site.slow["a", "w"] = 3 * NS_PER_MS
+    site.admin("a", AdminAction.STOP)
+    site.run_until(lambda: site.places["a"].stopped)
+    site.kill("a", power=False)
+    assert site.run_until(lambda: site.owned_by("b")) < 20 * NS_PER_MS
+    assert site.two_owners == 0
+
+
+def test_a_release_that_the_witness_never_hears_is_asked_for_early_once_a_round() -> None:
+    site = settled()
+    site.cut.add(("a", "w"))
+    site.admin("a", AdminAction.STOP)
+    site.run_until(lambda: site.places["a"].stopped)
+    site.kill("a", power=False)
+    node = site.places["b"].node
+    assert node is not None
+    before = node.groups["web"].refusals
+    site.run(R_NS)
+    assert 2 <= node.groups["web"].refusals - before <= 5, "asked early once, and then every third of a round"
+    assert site.run_until(lambda: site.owned_by("b")) < T_NS + 60 * NS_PER_MS
+    assert site.two_owners == 0
+
+
 def test_a_forced_takeover_owns_without_a_majority() -> None:
     site = settled()
     site.kill("a")
