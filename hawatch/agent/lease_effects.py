@@ -83,7 +83,8 @@ class KernelEffects:
         self._links_changed = trio.Event()
         self._taken = trio.Event()
         """Somebody took an address down."""
-        self._gateway = GatewayWatch(settings.config.cluster.gateway)
+        cluster = settings.config.cluster
+        self._gateway = GatewayWatch(cluster.gateway, cluster.parameters.hold_down_ns / NS_PER_S)
         self._announcer = Announcer(self, emit, self._complain)
         interfaces = [one.interface for vips in vips_of(settings).values() for one in vips]
         bridged = all(map(is_bridge, interfaces))

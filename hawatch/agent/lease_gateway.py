@@ -11,27 +11,34 @@ import trio
 
 from hawatch.icmp import build_echo, parse_answer
 
-GATEWAY_INTERVAL_S = 2.0
+GATEWAY_INTERVAL_MAX_S = 2.0
 GATEWAY_UNANSWERED_MAX = 3
 """A gateway counts as gone when it has not answered so often in a row: one lost ping moves nothing."""
-GATEWAY_TIMEOUT_S = 1.0
+GATEWAY_TIMEOUT_MAX_S = 1.0
 RECEIVE_BYTES = 2048
 
 
 class GatewayWatch:
-    """Asks the gateways now and then."""
+    """Asks the gateways now and then.
 
-    def __init__(self, gateways: Sequence[str]) -> None:
+    When a gateway dies or is back, directors notice at different moments, apart by an interval and a timeout at most.
+    Together these are less than the hold-down, so that none of them hands a group over to one that has merely noticed
+    later, or earlier.
+    """
+
+    def __init__(self, gateways: Sequence[str], hold_down_s: float) -> None:
         self.gateways = gateways
+        self.interval_s = min(GATEWAY_INTERVAL_MAX_S, hold_down_s / 2)
+        self.timeout_s = min(GATEWAY_TIMEOUT_MAX_S, hold_down_s / 4)
         self.answers = True
 
     async def run(self) -> None:
         """Ask until cancelled."""
         unanswered = 0
         while self.gateways:
-            unanswered = 0 if await any_answers(self.gateways, GATEWAY_TIMEOUT_S) else unanswered + 1
+            unanswered = 0 if await any_answers(self.gateways, self.timeout_s) else unanswered + 1
             self.answers = unanswered < GATEWAY_UNANSWERED_MAX
-            await trio.sleep(GATEWAY_INTERVAL_S)
+            await trio.sleep(self.interval_s)
 
 
 async def any_answers(addresses: Iterable[str], timeout_s: float) -> bool:

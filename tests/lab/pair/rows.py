@@ -83,7 +83,8 @@ def rows(*, freeze_s: float, core_kills: int) -> list[Row]:
         Row("B, W die; W back", events.majority_back, A, 2.02, 0),
         Row("B, W die; by force", events.taken_by_force, A, 1, 0),
         Row("all without power", events.all_without_power, PREFERRED, 2.02, 0),
-        taken("partition healed", events.partitioned, 0, 300, controls=("self",)),
+        # That the path is back is seen with the next heartbeat, a fifth of the lease; then the owner announces.
+        taken("partition healed", events.partitioned, 0.2, 180, controls=("self",)),
         kept("20 % loss", events.lossy_network),
         kept("loss, order (netem)", events.bad_network, place=GUEST),
         kept("wall clock stepped", events.clock_stepped, place=GUEST),

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from hawatch.agent.lease import RETRY_MAX_S, LeasedOwnership
-from hawatch.agent.lease_gateway import any_answers
+from hawatch.agent.lease_gateway import GatewayWatch, any_answers
 from hawatch.agent.lease_memory import write_run
 from hawatch.agent.lease_site import membership_of
 from hawatch.agent.places import Places
@@ -17,8 +17,9 @@ from hawatch.agent.settings import Settings, load_settings
 from hawatch.cli.main import main
 from hawatch.cluster.effects import Command, NodeEvent
 from hawatch.cluster.membership import FormerRun
+from hawatch.cluster.parameters import PROFILES
 from hawatch.errors import KernelError, RefusedError
-from hawatch.model import Event
+from hawatch.model import NS_PER_S, Event
 
 CONFIG = """\
 [cluster]
@@ -146,3 +147,10 @@ async def test_a_gateway_that_cannot_be_asked_does_not_answer() -> None:
 async def test_a_gateway_answers_or_not() -> None:
     assert await any_answers(["127.0.0.1", "::1"], 5.0) is True
     assert await any_answers(["240.0.0.1"], 0.1) is False
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_directors_notice_that_a_gateway_is_gone_or_back_within_the_hold_down(profile: str) -> None:
+    hold_down_s = PROFILES[profile].hold_down_ns / NS_PER_S
+    watch = GatewayWatch(["192.0.2.254"], hold_down_s)
+    assert watch.interval_s + watch.timeout_s <= 0.75 * hold_down_s
