@@ -32,7 +32,7 @@ class Options(BaseModel):
     probe's options.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class TlsOptions(Options):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 from hawatch.errors import ConfigError
 from hawatch.plugin import Probe
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 PROBE_GROUP = "hawatch.probes"
 
@@ -14,6 +17,8 @@ PROBE_GROUP = "hawatch.probes"
 @cache
 def probe_entry_points() -> dict[str, EntryPoint]:
     """Return the installed probes by type. Where two packages claim a type, the built-in one wins."""
+    from importlib.metadata import entry_points  # what has no probes starts sooner without it
+
     found: dict[str, EntryPoint] = {}
     for entry_point in entry_points(group=PROBE_GROUP):
         if entry_point.name not in found or is_built_in(entry_point):

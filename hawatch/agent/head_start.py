@@ -9,8 +9,9 @@ else: it reads the kernel's table, decides without verdicts, and applies the dif
 a head start; the file is read and checked in full, and the core finds its first decision carried out.
 
 It is taken only where a full start would accept the configuration again: the same version of hawatch, the same file
-byte by byte, the same node, the files it names untouched, nothing from plug-ins. In any doubt, and on any failure,
-there is none and not a word of it: the full start that follows tells what is wrong.
+byte by byte, the same node, the files it names untouched, nothing from plug-ins. Otherwise the same is done once the
+file has been read and checked, still before the event loop is imported. On any failure there is none and not a word of
+it: the full start that follows tells what is wrong.
 """
 
 from __future__ import annotations
@@ -68,23 +69,44 @@ def take_head_start(
     node_wanted: str,
     open_kernel: Callable[[], Kernel] = Ipvs.open,
     lacking: Callable[[Plan], list[str]] = check_capabilities,
-) -> int:
+) -> int | None:
     """Bring the kernel's table to where the last accepted configuration has it; return how many changes that took.
 
-    `lacking` tells what a plan needs and the kernel lacks.
+    `lacking` tells what a plan needs and the kernel lacks. None where there was no head start.
     """
     try:
-        found = _recall(places, node_wanted)
-        if found is None or (found.raw and not _may_use_raw_sockets()):
-            return 0
-        check_may_give(found.group)
-        plan = Plan(found.services, {})
-        if lacking(plan):
-            return 0
-        with _locked(places):
-            return _fill(plan, places, open_kernel)
+        left = _recall(places, node_wanted)
+        return None if left is None else _carry_out(left, places, open_kernel, lacking)
     except (HawatchError, OSError, *UNDECODABLE):
-        return 0
+        return None
+
+
+def get_ahead(
+    settings: Settings,
+    content: bytes,
+    open_kernel: Callable[[], Kernel] = Ipvs.open,
+    lacking: Callable[[Plan], list[str]] = check_capabilities,
+) -> int | None:
+    """Do the same by a configuration that is new and was just accepted, before what is left is imported."""
+    try:
+        left = _head_start(settings, content)
+        return None if left is None else _carry_out(left, settings.places, open_kernel, lacking)
+    except (HawatchError, OSError):
+        return None
+
+
+def _carry_out(
+    left: HeadStart, places: Places, open_kernel: Callable[[], Kernel], lacking: Callable[[Plan], list[str]]
+) -> int | None:
+    """Fill the table; return the number of changes, or None where a full start would refuse."""
+    if left.raw and not _may_use_raw_sockets():
+        return None
+    check_may_give(left.group)
+    plan = Plan(left.services, {})
+    if lacking(plan):
+        return None
+    with _locked(places):
+        return _fill(plan, places, open_kernel)
 
 
 def remember(settings: Settings, content: bytes) -> None:

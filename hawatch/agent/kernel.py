@@ -12,7 +12,6 @@ from hawatch.agent.process import Capability, permitted_capabilities
 from hawatch.errors import KernelError
 from hawatch.health.table import Change
 from hawatch.model import DestinationKey, IpvsTimeouts, Plan, ServiceKey, TableEntry
-from hawatch.net import NO_MARK
 
 Table = dict[ServiceKey, TableEntry]
 
@@ -57,6 +56,8 @@ def check_kernel(plan: Plan) -> None:
         problems.append("ping probes need the capability CAP_NET_RAW: run as root, or as systemd's unit does")
     marks = any(check.route and check.route.mark for check in plan.checks.values())
     if marks and not permitted_capabilities() & {Capability.NET_RAW, Capability.NET_ADMIN}:
+        from hawatch.net import NO_MARK  # with the event loop, for which a start does not wait
+
         problems.append(NO_MARK)
     if problems:
         raise KernelError("; ".join(problems))

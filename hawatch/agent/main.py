@@ -1,4 +1,4 @@
-"""The agent as a whole: everything that is opened and checked before the keeper forks."""
+"""The agent as a whole: everything that is opened before the keeper forks."""
 
 from __future__ import annotations
 
@@ -13,16 +13,12 @@ from hawatch.agent.keeper import Keeper, Mains
 from hawatch.agent.kernel import LINUX, KernelSource
 from hawatch.agent.limits import raise_file_limit
 from hawatch.agent.memento import make_memento
-from hawatch.agent.output import never_wait_for_output, open_standard_descriptors
+from hawatch.agent.output import never_wait_for_output
 from hawatch.agent.ownership import Emit, Ownership, SingleOwnership, Vips, has_vips
-from hawatch.agent.places import Places
 from hawatch.agent.priority import fork_promptly
 from hawatch.agent.prober import prober_main
-from hawatch.agent.process import Capability, permitted_capabilities
 from hawatch.agent.runtime import lock_runtime, lock_state, open_ctl_socket
-from hawatch.agent.settings import Settings, make_settings, wall_ns
-from hawatch.config.load import read_content
-from hawatch.errors import KernelError, UsageError
+from hawatch.agent.settings import Settings, wall_ns
 from hawatch.registry import probe_class
 
 LEASE_MODULES = ("hawatch.agent.lease", "hawatch.agent.lease_effects")
@@ -31,24 +27,12 @@ SINGLE_MODULES = ("hawatch.agent.single_vips",)
 """What only a single director with addresses of its own needs."""
 
 
-def run_agent(places: Places, node_wanted: str) -> int:
-    """Run the agent until it is told to stop, and return its exit status.
-
-    Raises ConfigError for a configuration with mistakes, KernelError when the kernel lacks what it needs, LocalError
-    for a directory, a lock or a socket that is not to be had. Nothing was touched then.
-    """
-    open_standard_descriptors()
-    content = read_content(places.config_file)
-    settings = make_settings(content, places, node_wanted)
-    if any(witness.name == settings.node for witness in settings.config.witness):
-        raise UsageError(f"{settings.node} is a witness: run `hawatch witness`")
+def run_agent(settings: Settings, content: bytes) -> int:
+    """Run the agent by settings that can be run by here, until it is told to stop; return its exit status."""
     if settings.config.leased:
-        check_lease(settings)
+        import_all(LEASE_MODULES)
     elif has_vips(settings):
         import_all(SINGLE_MODULES)
-        if settings.config.group:
-            check_permissions()
-    LINUX.check(settings.plan)
     return keep(settings, LINUX, content)
 
 
@@ -73,26 +57,6 @@ def import_all(names: Iterable[str]) -> None:
     """Import modules before the fork: a core that is born anew has them, and is at work at once."""
     for name in names:
         importlib.import_module(name)
-
-
-def check_lease(settings: Settings) -> None:
-    """Import what decides by a lease, and raise ConfigError or KernelError if it lacks keys or permissions.
-
-    A single director does without, and is at work earlier. Whether there is a lease changes with a restart only.
-    """
-    from hawatch.agent.lease_site import read_keys
-
-    import_all(LEASE_MODULES)
-    read_keys(settings.config)
-    check_permissions()
-
-
-def check_permissions() -> None:
-    """Raise KernelError if we lack what gate, addresses and announcements need."""
-    missing = {Capability.NET_ADMIN, Capability.NET_RAW} - permitted_capabilities()
-    if missing:
-        names = ", ".join(sorted(f"CAP_{each.name}" for each in missing))
-        raise KernelError(f"VIPs need {names}: run as root, or as systemd's unit does")
 
 
 def keep(settings: Settings, kernels: KernelSource, content: bytes = b"") -> int:

@@ -49,18 +49,17 @@ def load_settings(places: Places, node_wanted: str) -> Settings:
 def make_settings(data: bytes, places: Places, node_wanted: str) -> Settings:
     """Return the settings of a file's content, as `load_settings` does."""
     from hawatch.config.files import check_files
-    from hawatch.config.load import parse, read_bytes, report
+    from hawatch.config.load import read_bytes, report
     from hawatch.config.machine import clock_finding, clock_source
     from hawatch.config.plan import find_node, make_plan
 
     name = str(places.config_file)
     loaded = read_bytes(data, name)
     config = loaded.config
-    document = parse(data, name)
     node = find_node(config, node_wanted, socket.gethostname())
     votes_only = any(witness.name == node for witness in config.witness)
     findings = [found.finding for found in check_files(config)]
-    problems = [document.problem(found) for found in findings if not votes_only or found.path == KEY_FILE]
+    problems = [loaded.document.problem(found) for found in findings if not votes_only or found.path == KEY_FILE]
     if problems:
         raise report(name, problems)
     warnings = tuple(str(warning) for warning in loaded.warnings)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path as FilePath
 
 from hawatch.config.files import check_files, check_group
-from hawatch.config.load import Loaded, parse, read_bytes, read_content
+from hawatch.config.load import Loaded, read_file
 from hawatch.config.machine import clock_finding, clock_source
 from hawatch.config.plan import checks_per_second, find_node, make_plan
 from hawatch.config.probes import INSTALLED, ProbeTypes
@@ -62,12 +62,11 @@ def run(arguments: argparse.Namespace) -> int:
 def examine(path: FilePath, node: str, probes: ProbeTypes, clock: str = "") -> Report:
     """Read a file and everything that it names; return what was found. `clock` is this machine's clock source."""
     try:
-        content = read_content(path)
-        loaded = read_bytes(content, str(path), probes)
+        loaded = read_file(path, probes)
     except ConfigError as error:
         problems = tuple(problem for problem in error.problems if isinstance(problem, Problem))
         return Report(str(path), problems or (Problem("", 1, "", "", str(error).removeprefix(f"{path}: ")),))
-    document = parse(content, str(path))
+    document = loaded.document
     findings = (*check_files(loaded.config), *check_group(loaded.config))
     problems = tuple(document.problem(found.finding) for found in findings if not found.absent)
     warnings = (*loaded.warnings, *(document.problem(found.finding) for found in findings if found.absent))

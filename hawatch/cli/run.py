@@ -46,15 +46,12 @@ def run(arguments: argparse.Namespace) -> int:
     # The agent's modules are imported here, before anything is forked. They and the configuration stay for good:
     # looking for garbage among them would only cost time. The keeper collects once, and begins to collect then.
     gc.disable()
-    from hawatch.agent.head_start import take_head_start
     from hawatch.agent.places import Places
+    from hawatch.agent.start import start_agent
 
     places = Places(arguments.config.absolute(), arguments.runtime_dir.absolute(), arguments.state_dir.absolute())
-    take_head_start(places, arguments.node)
-    from hawatch.agent.main import run_agent
-
     try:
-        return run_agent(places, arguments.node)
+        return start_agent(places, arguments.node)
     except KernelError as error:
         print(f"hawatch run: {error}", file=sys.stderr)
         return EXIT_UNAVAILABLE

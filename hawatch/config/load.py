@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path as FilePath
 
 import tomli
@@ -30,6 +32,7 @@ class Loaded:
 
     config: Config
     warnings: tuple[Problem, ...]
+    document: Document
 
 
 def load_file(path: FilePath, probes: ProbeTypes = INSTALLED) -> Config:
@@ -70,7 +73,7 @@ def read_bytes(data: bytes, name: str, probes: ProbeTypes = INSTALLED) -> Loaded
         raise report(name, sorted(set(problems), key=lambda problem: (problem.line, problem.path, problem.message)))
     assert understood.config is not None
     warnings = sorted(map(document.problem, find_warnings(understood.config)), key=lambda problem: problem.line)
-    return Loaded(understood.config, tuple(warnings))
+    return Loaded(understood.config, tuple(warnings), document)
 
 
 def placed(finding: Finding, understood: Understood, document: Document) -> Finding:
@@ -101,7 +104,9 @@ def parse(data: bytes, name: str) -> Document:
         raise report(name, [syntax_problem(line, 0, "a byte that is no UTF-8", "text in UTF-8")]) from error
     try:
         tables = tomli.loads(text)
-        return Document(tables, find_positions(text))
+        if depth(tables) > DEPTH_MAX:
+            find_positions(text)  # tells where
+        return Document(tables, partial(find_positions, text))
     except tomli.TOMLDecodeError as error:
         lines = text.count("\n") + 1
         line = min(getattr(error, "lineno", 1), lines)
@@ -115,6 +120,25 @@ def parse(data: bytes, name: str) -> Document:
     except (RecursionError, ValueError) as error:
         # tomli on nesting and on numbers beyond all measure: it says what, not where.
         raise report(name, [syntax_problem(1, 0, f"not acceptable: {error}", "")]) from error
+
+
+def depth(value: object) -> int:
+    """Return how deeply tables and arrays are nested in a value, this one included; `DEPTH_MAX` + 1 stands for more."""
+    level, found = [value], 0
+    while level and found <= DEPTH_MAX:
+        level = [member for each in level for member in _members(each)]
+        found += 1
+    return found
+
+
+def _members(value: object) -> Iterable[object]:
+    match value:
+        case dict():
+            return value.values()
+        case list():
+            return value
+        case _:
+            return ()
 
 
 def toml_message(message: str) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, time
 from difflib import get_close_matches
+from functools import cached_property
 
 from hawatch.config.positions import Path
 
@@ -62,9 +63,15 @@ class Finding:
 class Document:
     """A file's content with the means to name and find what is in it."""
 
-    def __init__(self, data: Mapping[str, object], lines: Mapping[Path, int]) -> None:
+    def __init__(self, data: Mapping[str, object], find_lines: Callable[[], Mapping[Path, int]]) -> None:
+        """`find_lines` tells where everything stands; it is asked once, when a problem is to be told."""
         self.data = data
-        self.lines = lines
+        self._find_lines = find_lines
+
+    @cached_property
+    def lines(self) -> Mapping[Path, int]:
+        """The line of every key and array element."""
+        return self._find_lines()
 
     def real_path(self, path: Sequence[str | int]) -> Path:
         """Return the path in the file: one table that stands for an array of one has no index there."""

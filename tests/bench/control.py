@@ -1,7 +1,8 @@
 """Loops that do nothing but sleep, as processes of their own: what the machine itself makes late, at each priority.
 
-One runs as the core does (SCHED_RR, the same number), one as everything else. They run from the agent's start to the
-end of the measurement.
+On each processor one runs as the core does (SCHED_RR, the same number), and wherever there is room one as everything
+else. They wake up so often that a processor that stands still is hardly missed, and run from the agent's start to the end
+of the measurement.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from dataclasses import dataclass, field
 
 from hawatch.agent.priority import PRIORITY
 
-INTERVAL_NS = 100_000_000
+INTERVAL_NS = 10_000_000
 WAIT_S = 10
 
 
-def sleep_and_note(real_time: bool) -> None:
-    """Sleep until standard input ends, then print how late each sleep ended, in milliseconds."""
-    if real_time:
+def sleep_and_note(processor: int | None) -> None:
+    """Sleep until standard input ends, then print how late each sleep ended, in ms; of real time, on one processor."""
+    if processor is not None:
+        os.sched_setaffinity(0, {processor})
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(PRIORITY))
     os.set_blocking(0, False)
     late_ms: list[float] = []
@@ -42,32 +44,33 @@ def sleep_and_note(real_time: bool) -> None:
 
 @dataclass
 class Control:
-    """The two loops."""
+    """The loops."""
 
-    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    processes: list[tuple[str, subprocess.Popen[bytes]]] = field(default_factory=list)
 
     def start(self) -> None:
         """Let them sleep."""
-        for name, word in (("real-time", "1"), ("normal", "0")):
-            self.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", "tests.bench.control", word], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-            )
+        places = [("real-time", str(number)) for number in sorted(os.sched_getaffinity(0))]
+        for name, word in [*places, ("normal", "")]:
+            command = [sys.executable, "-m", "tests.bench.control", word]
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            self.processes.append((name, process))
 
     def end(self) -> dict[str, list[float]]:
-        """End them; return how late each sleep of each ended."""
-        found = {}
-        for name, process in self.processes.items():
+        """End them; return how late each sleep of each kind ended."""
+        found: dict[str, list[float]] = {}
+        for name, process in self.processes:
             output, _ = process.communicate(timeout=WAIT_S)
-            found[name] = json.loads(output)
+            found.setdefault(name, []).extend(json.loads(output))
         self.processes.clear()
         return found
 
     def stop(self) -> None:
         """End them without their figures, if they run still."""
-        for process in self.processes.values():
+        for _, process in self.processes:
             process.kill()
             process.communicate()
 
 
 if __name__ == "__main__":
-    sleep_and_note(sys.argv[1] == "1")
+    sleep_and_note(int(sys.argv[1]) if sys.argv[1] else None)

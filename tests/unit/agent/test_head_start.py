@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hawatch.agent import head_start
-from hawatch.agent.head_start import remember, take_head_start
+from hawatch.agent.head_start import get_ahead, remember, take_head_start
 from hawatch.agent.places import Places
 from hawatch.agent.process import Capability
 from hawatch.agent.runtime import lock_state
@@ -53,7 +53,7 @@ def leave(places: Places) -> None:
     remember(load_settings(places, "lvs1"), places.config_file.read_bytes())
 
 
-def take(places: Places, node: str = "lvs1") -> int:
+def take(places: Places, node: str = "lvs1") -> int | None:
     """Be the next start."""
     return take_head_start(places, node, lambda: FileKernel(places.state_dir), lambda _plan: [])
 
@@ -98,7 +98,7 @@ def test_what_an_administrator_said_counts(places: Places) -> None:
 def test_a_broken_word_of_the_administrator_is_left_to_the_core(places: Places) -> None:
     leave(places)
     places.admin_file.write_text("broken")
-    assert take(places) == 0
+    assert take(places) is None
     assert places.admin_file.read_text() == "broken", "the core tells of it"
 
 
@@ -172,7 +172,7 @@ def test_there_is_none_in_any_doubt(
     places.config_file.write_text(TEXT + user)
     leave(places)
     change(places, monkeypatch)
-    assert take(places) == 0
+    assert take(places) is None
     assert table(places) == {}
     monkeypatch.undo()
     token.write_text("0123456789abcdef0123456789abcdef")
@@ -183,10 +183,10 @@ def test_there_is_none_in_any_doubt(
 
 def test_another_node_or_an_agent_that_runs_or_a_kernel_that_lacks_something(places: Places) -> None:
     leave(places)
-    assert take(places, "lvs2") == 0
-    assert take_head_start(places, "lvs1", lambda: FileKernel(places.state_dir), lambda _plan: ["no wlc"]) == 0
+    assert take(places, "lvs2") is None
+    assert take_head_start(places, "lvs1", lambda: FileKernel(places.state_dir), lambda _plan: ["no wlc"]) is None
     lock = lock_state(places)
-    assert take(places) == 0
+    assert take(places) is None
     os.close(lock)
     assert take(places) == 3
 
@@ -197,6 +197,62 @@ def test_nothing_is_left_where_every_server_has_a_check(places: Places) -> None:
     places.config_file.write_text(TEXT[: TEXT.index("[[service]]")] + TEXT[TEXT.rindex("[[service]]") :])
     leave(places)
     assert not places.head_start_file.exists()
+
+
+def ahead(places: Places, lacking: list[str]) -> int | None:
+    """Be a start with a configuration that nobody has seen."""
+    settings, content = load_settings(places, "lvs1"), places.config_file.read_bytes()
+    return get_ahead(settings, content, lambda: FileKernel(places.state_dir), lambda _plan: lacking)
+
+
+def test_a_configuration_that_is_new_gets_as_far_once_it_is_accepted(places: Places) -> None:
+    assert take(places) is None
+    assert ahead(places, ["no wlc"]) is None
+    assert table(places) == {}
+    assert ahead(places, []) == 3
+    assert weights(places) == {"192.0.2.11:53": 3, "192.0.2.12:53": 1}
+    assert ahead(places, []) == 0
+
+
+def test_a_configuration_that_is_refused_gets_nowhere(places: Places) -> None:
+    places.config_file.write_text(TEXT + GROUP.replace("192.0.2.1/32", "192.0.2.300/32"))
+    program = Path(sys.executable).with_name("hawatch")
+    words = [
+        program,
+        "run",
+        "-c",
+        places.config_file,
+        "--runtime-dir",
+        places.runtime_dir,
+        "--state-dir",
+        places.state_dir,
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, places.runtime_dir.exists()) == (2, False)
+    assert "192.0.2.300/32" in done.stderr
+
+
+BEFORE = """
+import sys
+from pathlib import Path
+from hawatch.agent import head_start, start
+from hawatch.agent.places import Places
+def stop(*_):
+    print("trio" in sys.modules)
+    sys.exit()
+head_start._carry_out, start.check_settings = stop, lambda settings: None
+start.start_agent(Places(*map(Path, sys.argv[1:])), "lvs1")
+"""
+
+
+@pytest.mark.parametrize("content", [TEXT, TEXT + "# new"])
+def test_it_comes_before_the_event_loop(places: Places, content: str) -> None:
+    """Of a configuration that is known, and of one that is new."""
+    leave(places)
+    places.config_file.write_text(content)
+    words = [sys.executable, "-c", BEFORE, places.config_file, places.runtime_dir, places.state_dir]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "False", done.stderr
 
 
 def test_it_imports_nothing_that_it_is_ahead_of() -> None:

@@ -44,7 +44,7 @@ def test_hints(word, hint):
 
 DOCUMENT = Document(
     {"service": [{"name": "http", "probe": {"type": "tcp", "password": "x", "headers": {"A": "b"}}}, {"a b": 1}]},
-    {(): 1, ("service",): 2, ("service", 0): 2, ("service", 0, "probe"): 3, ("service", 0, "probe", "type"): 4},
+    lambda: {(): 1, ("service",): 2, ("service", 0): 2, ("service", 0, "probe"): 3, ("service", 0, "probe", "type"): 4},
 )
 
 
