@@ -170,29 +170,30 @@ class NetlinkSocket:
         """Send netfilter requests as one transaction: all of them take effect, or none.
 
         With `generation` the kernel refuses (ERESTART) when the ruleset is not of that generation any more. Raises
-        KernelError with the first refusal.
+        KernelError with the first refusal. The kernel tells refusals in order, in any case of the last request, and
+        of the batch's begin where the whole failed (net/netfilter/nfnetlink.c, nfnetlink_rcv_batch).
         """
         edge = NETFILTER.pack(socket.AF_UNSPEC, NFNETLINK_V0, socket.htons(subsystem))
         wish = b"" if generation is None else attribute_be32(NFNL_BATCH_GENID, generation)
         whole = [
             Request(NFNL_MSG_BATCH_BEGIN, edge + wish),
-            *(Request(one.type, one.body, one.flags | NLM_F_ACK) for one in requests),
+            *requests[:-1],
+            Request(requests[-1].type, requests[-1].body, requests[-1].flags | NLM_F_ACK),
             Request(NFNL_MSG_BATCH_END, edge),
         ]
         first = self._send(whole, 0)
-        open_sequences = set(range(first + 1, first + 1 + len(requests)))
+        last = first + len(requests)
         refused = ""
         number = 0
-        while open_sequences:
+        answered = False
+        while not answered:
             for reply in self.receive():
-                if reply.type != NLMSG_ERROR or not first <= reply.sequence < first + len(whole):
+                if reply.type != NLMSG_ERROR or not first <= reply.sequence <= last:
                     continue
                 code, text = decode_error(reply)
                 if code and not number:
                     number, refused = code, f"request {reply.sequence - first} of {len(requests)}: {text}"
-                open_sequences.discard(reply.sequence)
-                if reply.sequence == first:
-                    open_sequences.clear()
+                answered = answered or reply.sequence in (first, last)
         if number:
             raise KernelError(f"netfilter refused the transaction: {refused}", number)
 

@@ -13,8 +13,8 @@ from hawatch.agent.process import notify_service_manager
 from hawatch.agent.settings import now_ns
 from hawatch.model import NS_PER_MS, NS_PER_S
 
-MEASURE_INTERVAL_NS = 200 * NS_PER_MS
-WINDOW = 1200
+MEASURE_INTERVAL_NS = 500 * NS_PER_MS
+WINDOW = 480
 """Measurements remembered: four minutes."""
 NOTIFY_INTERVAL_NS = NS_PER_S
 

@@ -13,6 +13,7 @@ next timer that is ordered, which fails until then.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import ExitStack
 from functools import partial
@@ -364,6 +365,12 @@ def is_bridge(interface: str) -> bool:
 def carrier(interface: str) -> bool:
     """Tell whether an interface is up and has a carrier."""
     try:
-        return Path(f"/sys/class/net/{interface}/carrier").read_text("ascii").strip() == "1"
+        descriptor = os.open(f"/sys/class/net/{interface}/carrier", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
+    try:
+        return os.read(descriptor, 1) == b"1"
+    except OSError:  # the interface is down
+        return False
+    finally:
+        os.close(descriptor)

@@ -25,6 +25,7 @@ from hawatch.cluster.acceptor import Acceptor, Denied, Granted
 from hawatch.cluster.detector import Detector, LinkHealth, PeerHealth
 from hawatch.cluster.effects import (
     AdminCommand,
+    Arm,
     ArpProbeAnswer,
     Command,
     DatagramReceived,
@@ -206,19 +207,17 @@ class Node:
                 candidacy.take_evidence(group, candidacy.ADDRESSES, number, good=not mac, words=words, now_ns=now_ns)
 
     def flush(self, now_ns: int) -> list[Command]:
-        """Pack what is to be sent, set the timer, and return all commands."""
+        """Pack what is to be sent, set the timer, and return all commands.
+
+        What is to be sent waits for a gate that is being armed: the answer comes at once, and the request for the lease
+        that follows goes into the same datagram.
+        """
         site = self.site
         claims = self.claims()
         if claims != self.told and not self.voter:
             self.speak(now_ns)
-        outbox, site.outbox = site.outbox, {}
-        codec = self.reception.codec
-        for to, messages in outbox.items():
-            for body in encode_messages(messages):
-                self.sequence += 1
-                data = codec.encode(site.me, site.boot, self.sequence, body)
-                for node in self.links if to == BROADCAST else (to,):
-                    site.commands += [Send(link, address, data) for link, address in enumerate(self.links[node])]
+        if not any(isinstance(each, Arm) for each in site.commands):
+            self.pack()
         deadlines = [self.next_beat_ns, *self.requests.deadlines_ns()]
         for group in self.groups.values():
             deadlines += group.deadlines_ns()
@@ -229,6 +228,17 @@ class Node:
         commands, site.commands = [*site.commands, *site.remember.values()], []
         site.remember.clear()
         return commands
+
+    def pack(self) -> None:
+        """Make datagrams of what is to be sent."""
+        site, codec = self.site, self.reception.codec
+        outbox, site.outbox = site.outbox, {}
+        for to, messages in outbox.items():
+            for body in encode_messages(messages):
+                self.sequence += 1
+                data = codec.encode(site.me, site.boot, self.sequence, body)
+                for node in self.links if to == BROADCAST else (to,):
+                    site.commands += [Send(link, address, data) for link, address in enumerate(self.links[node])]
 
     # --- time ------------------------------------------------------------------------------------------------
 

@@ -42,6 +42,8 @@ in all versions, so that they can be told apart from noise."""
 DATAGRAM_BYTES_MAX = 1200
 """Fits every path that carries IPv6 (RFC 8200 section 5: 1280) with room for UDP, IP and a tunnel."""
 TAG_BYTES = 16
+LATELY_MAX = 16
+"""Datagrams known by their bytes: more than come in by one link before their copies do by another."""
 HEADER = struct.Struct("!2sBBQQQQQ")
 BODY_BYTES_MAX = DATAGRAM_BYTES_MAX - HEADER.size - TAG_BYTES
 DATAGRAM_BYTES_MIN = HEADER.size + TAG_BYTES + 1
@@ -286,11 +288,14 @@ class Codec:
         self.senders = frozenset(sender.to_bytes(8, "big") for sender in senders)
         self.ring = ring
         self.members = members
+        self._lately: dict[bytes, Datagram] = {}
+        """The last datagrams that were read: the copy that comes by another link is known by its bytes."""
 
     def use(self, ring: KeyRing) -> None:
         """Change the keys; datagrams under way that were made with a key that is gone will be rejected."""
         assert ring.active in ring.keys
         self.ring = ring
+        self._lately.clear()
 
     def encode(self, sender: int, boot: int, sequence: int, body: bytes) -> bytes:
         """Return the datagram, tagged with the active key."""
@@ -304,6 +309,8 @@ class Codec:
 
     def decode(self, data: bytes) -> Datagram | Rejection:  # noqa: C901 - one check a line, cheapest first
         """Return the datagram, or why it is not one; never raises, whatever the bytes are."""
+        if data in self._lately:
+            return self._lately[data]
         if len(data) < DATAGRAM_BYTES_MIN:
             return Rejection.TOO_SHORT
         if len(data) > DATAGRAM_BYTES_MAX:
@@ -328,4 +335,7 @@ class Codec:
         messages = decode_messages(data[HEADER.size : -TAG_BYTES])
         if not messages:
             return Rejection.MALFORMED
-        return Datagram(sender, boot, sequence, messages, members)
+        if len(self._lately) >= LATELY_MAX:
+            del self._lately[next(iter(self._lately))]
+        datagram = self._lately[data] = Datagram(sender, boot, sequence, messages, members)
+        return datagram
