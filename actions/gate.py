@@ -23,7 +23,7 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
@@ -368,11 +368,11 @@ class Gate:
     def _elements(self, table: nft.Table, set_name: str) -> list[nft.Element]:
         return nft.parse_elements(self._dump(nft.get_elements(table, set_name)))
 
-    def _transact(self, requests: list[Request]) -> None:
+    def _transact(self, requests: Sequence[Request]) -> None:
         if requests:
             self._netlink.send_transaction(requests, nft.SUBSYSTEM)
 
-    def _transact_or_restore(self, requests: list[Request]) -> None:
+    def _transact_or_restore(self, requests: Sequence[Request]) -> None:
         """Send a transaction that finds the gate in place, or put it back first."""
         for _ in range(ARM_TRIES):
             try:

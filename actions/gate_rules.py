@@ -26,6 +26,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from ipaddress import ip_address
 
 from hawatch.actions import nft
@@ -39,6 +40,9 @@ LABEL_CHARACTERS = 40
 """A group's name of this length stands as it is in the names of sets and chains."""
 CLOSING_TIMEOUT_NS = 10_000_000_000
 """Timeout of an element that is added only to be deleted in the same transaction: it must not run out meanwhile."""
+
+KEPT_MAX = 1024
+"""Orders kept to be given again: one for each slot of 500 groups."""
 
 FORWARDERS = "forwarders"
 SLOTS = (0, 1)
@@ -236,8 +240,9 @@ def rule_counts(layout: Layout, name: str, groups: Mapping[str, GateGroup]) -> d
     return counts
 
 
-def arm(layout: Layout, name: str, group: str, slot: int, timeout_ns: int) -> list[Request]:
-    """Return what clears the slot's active bit and starts its timer anew.
+@lru_cache(KEPT_MAX)
+def arm(layout: Layout, name: str, group: str, slot: int, timeout_ns: int) -> tuple[Request, ...]:
+    """Return what clears the slot's active bit and starts its timer anew; renewals ask for the same again and again.
 
     Adding again does not refresh a timer, so the element is deleted first; and because deleting what is not there
     fails the transaction, it is added before that. Works on all kernels alike.
@@ -248,14 +253,14 @@ def arm(layout: Layout, name: str, group: str, slot: int, timeout_ns: int) -> li
         requests.extend(_remove(table, active(slot, group), _elements(spec)))
         requests.extend(_remove(table, armed(slot, group), _elements(spec, timeout_ns)))
         requests.append(nft.add_elements(table, armed(slot, group), _elements(spec, timeout_ns)))
-    return requests
+    return tuple(requests)
 
 
-def activate(layout: Layout, name: str, group: str, slot: int) -> list[Request]:
+@lru_cache(KEPT_MAX)
+def activate(layout: Layout, name: str, group: str, slot: int) -> tuple[Request, ...]:
     """Return what sets the slot's active bit."""
-    return [
-        nft.add_elements(Table(spec.family, name), active(slot, group), _elements(spec)) for spec in _TABLES[layout]
-    ]
+    tables_of = ((Table(spec.family, name), spec) for spec in _TABLES[layout])
+    return tuple(nft.add_elements(table, active(slot, group), _elements(spec)) for table, spec in tables_of)
 
 
 def close(layout: Layout, name: str, group: str) -> list[Request]:

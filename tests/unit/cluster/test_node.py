@@ -7,18 +7,22 @@ import pytest
 from hawatch.cluster.effects import (
     AdminAction,
     Announce,
+    Arm,
     FitnessChanged,
+    GateArmed,
     GateFailed,
     GateLost,
     GateOpened,
     GroupsChanged,
     RememberPins,
+    Send,
+    Tick,
 )
 from hawatch.cluster.membership import GroupSettings, QuorumMode
 from hawatch.cluster.quorum import Round
 from hawatch.cluster.report import report
 from hawatch.cluster.rounds import missing
-from hawatch.cluster.wire import GroupState, identifier
+from hawatch.cluster.wire import Claim, Codec, Datagram, GroupState, Heartbeat, Ping, Request, identifier
 from hawatch.model import NS_PER_MS, NS_PER_S
 from tests.unit.cluster.small_site import DELAY_NS, PARAMETERS, T_NS, Gate, SmallSite
 
@@ -530,6 +534,21 @@ def test_a_release_wakes_only_who_waits_for_it() -> None:
     assert group.not_before_ns == waits_ns
     group.released(holder, 0, site.now_ns, by_admin=False)
     assert group.not_before_ns < waits_ns
+
+
+def test_a_beat_and_the_request_for_the_lease_are_one_datagram() -> None:
+    """What is due with a renewal waits for the gate to be armed, and for nothing else."""
+    site = settled()
+    node = site.node("a")
+    now_ns = node.next_beat_ns
+    ordered = node.handle(Tick(), now_ns)
+    (arm,) = [each for each in ordered if isinstance(each, Arm)]
+    assert not [each for each in ordered if isinstance(each, Send)]
+    sent = [each for each in node.handle(GateArmed("web", arm.number), now_ns) if isinstance(each, Send)]
+    assert len({each.data for each in sent}) == 1
+    datagram = Codec("test", [node.site.me], node.reception.codec.ring).decode(sent[0].data)
+    assert isinstance(datagram, Datagram)
+    assert [type(each) for each in datagram.messages] == [Ping, Heartbeat, Claim, Request]
 
 
 def test_several_groups_move_apart() -> None:

@@ -17,6 +17,7 @@ from hawatch.cluster.wire import (
     FORMATS,
     HEADER,
     HEARTBEAT_FLAGS,
+    LATELY_MAX,
     MAGIC,
     NUMBER_MAX,
     TAG_BYTES,
@@ -178,9 +179,20 @@ def test_keys_change_without_a_pause():
             sender, hearer = Codec("site", [YOU], sends), Codec("site", [ME], hears)
             assert isinstance(hearer.decode(sender.encode(ME, 1, 1, b"\x03" + bytes(8))), Datagram)
     codec = Codec("site", [ME], rings[0])
+    assert isinstance(codec.decode(GOOD), Datagram)
     codec.use(rings[3])
     assert codec.decode(GOOD) is Rejection.KEY
     assert codec.decode(codec.encode(ME, 1, 1, b"\x03" + bytes(8))) == Datagram(ME, 1, 1, [Ping(0)])
+
+
+def test_copies_by_another_link_are_the_same_and_what_is_remembered_of_them_is_bounded():
+    sender, hearer = Codec("site", [YOU], RING), Codec("site", [ME], RING)
+    datagrams = [sender.encode(ME, 1, sequence, b"\x03" + bytes(8)) for sequence in range(1, LATELY_MAX + 10)]
+    found = [hearer.decode(each) for each in datagrams]
+    assert len(hearer._lately) == LATELY_MAX
+    assert [hearer.decode(each) for each in datagrams] == found
+    assert hearer.decode(datagrams[-1]) is hearer.decode(datagrams[-1])
+    assert hearer.decode(datagrams[-1][:-1] + b"?") is Rejection.TAG
 
 
 def test_identifiers_are_fixed_for_ever():
