@@ -24,8 +24,9 @@ import contextlib
 import os
 import socket
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
@@ -39,6 +40,7 @@ from hawatch.agent.core_socket import CtlSocket
 from hawatch.agent.core_table import TableKeeper
 from hawatch.agent.core_workers import Workers
 from hawatch.agent.events import EventLog, EventWriter
+from hawatch.agent.head_start import remember
 from hawatch.agent.kernel import Kernel, KernelSource
 from hawatch.agent.link import receive_leash, send_leash
 from hawatch.agent.memento import Memento
@@ -60,10 +62,11 @@ from hawatch.agent.ownership import Ownership, OwnershipSource, own_alone
 from hawatch.agent.priority import run_promptly
 from hawatch.agent.process import notify_service_manager
 from hawatch.agent.runtime import check_may_give
-from hawatch.agent.settings import Settings, keep_what_needs_restart, load_settings, settings_to_file, wall_ns
+from hawatch.agent.settings import Settings, keep_what_needs_restart, make_settings, settings_to_file, wall_ns
 from hawatch.agent.state import AdminState
 from hawatch.agent.status import StatusInputs, encode_status
 from hawatch.config.diff import describe_changes
+from hawatch.config.load import read_content
 from hawatch.errors import ConfigError, HawatchError, KernelError, LocalError, RefusedError
 from hawatch.model import Admin, DestinationKey, Event, Plan, ServiceKey, Severity
 
@@ -97,6 +100,8 @@ class _Prepared:
 
     settings: Settings
     changes: list[str]
+    remember: Callable[[], None]
+    """Leaves to the next start what it may do at once."""
     kernels: list[Kernel]
     """Those that are not open yet."""
     descriptor: int
@@ -259,6 +264,7 @@ class Core:
                     os.close(prepared.descriptor)
             else:
                 self.ownership.set_settings(self.settings)  # the key file may be another one
+            await trio.to_thread.run_sync(prepared.remember)
             numbers = {"changes": len(changes)}
             same = "the file is the same" + ("; the keys were read again" if self.settings.config.leased else "")
             reason = "; ".join(changes[:REASONS_SHOWN_MAX]) or same
@@ -267,7 +273,9 @@ class Core:
 
     def _prepare_reload(self) -> _Prepared:
         """Read the file and open what it needs that is not open yet. Runs in a thread; changes nothing."""
-        new = load_settings(self.settings.places, self.settings.node_wanted)
+        places = self.settings.places
+        content = read_content(places.config_file)
+        new = make_settings(content, places, self.settings.node_wanted)
         if new.node != self.settings.node:
             raise ConfigError(f"this node is {self.settings.node} and would be {new.node}: restart the agent")
         changes = [str(change) for change in describe_changes(self.settings.config, new.config)]
@@ -291,7 +299,7 @@ class Core:
             for kernel in kernels:
                 kernel.close()
             raise RefusedError(f"{error.strerror}; nothing was changed") from error
-        return _Prepared(settings, changes, kernels, descriptor)
+        return _Prepared(settings, changes, partial(remember, new, content), kernels, descriptor)
 
     def _adopt(self, prepared: _Prepared) -> list[str]:
         """Make new settings the ones in force, and return what that means beside what the file says.

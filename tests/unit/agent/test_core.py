@@ -19,6 +19,8 @@ from typing import Any
 import pytest
 
 from hawatch.agent.events import Record, read_back
+from hawatch.agent.head_start import take_head_start
+from hawatch.agent.places import Places
 from tests.unit.agent.fake_kernel import FileKernel
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -420,6 +422,22 @@ def test_a_core_born_after_a_reload_has_the_new_configuration(agent: Agent) -> N
     os.kill(agent.pid("core"), signal.SIGKILL)
     agent.wait(lambda: agent.worker("core")["restarts"] == 1)
     assert agent.status()["services"][0]["name"] == "shop"
+
+
+def test_a_reload_gives_the_next_start_its_head_start(agent: Agent) -> None:
+    places = Places(agent.config, agent.directory / "run", agent.directory / "state")
+
+    def start() -> int | None:
+        return take_head_start(places, "lvs1", lambda: agent.kernel, lambda plan: [])
+
+    text = "".join(line for line in agent.config.read_text().splitlines(True) if not line.startswith("probe"))
+    for content in (text, f"{text}# the same in other words\n"):
+        agent.config.write_text(content)
+        agent.ctl("reload")
+    agent.stop()
+    assert start() == 0, "the kernel has it all"
+    agent.config.write_text(text)
+    assert start() is None
 
 
 def test_a_service_that_is_taken_out_of_the_file_is_taken_out_of_the_kernel(agent: Agent) -> None:
