@@ -39,20 +39,16 @@ class EchoAnswer:
     payload: bytes
 
 
-def checksum(data: bytes) -> int:
-    """Return the Internet checksum (RFC 1071)."""
-    if len(data) % 2:
-        data += b"\0"
-    # A sum of 16-bit words with the carries added back is the number modulo 65535, for 2^16 leaves 1.
-    return 0xFFFF - (int.from_bytes(data, "big") % 0xFFFF or 0xFFFF)
-
-
 def build_echo(version: int, identifier: int, sequence: int, payload: bytes) -> bytes:
     """Return an echo request; the kernel computes ICMPv6's checksum."""
-    head = ECHO.pack(ECHO_REQUEST[version], 0, 0, identifier, sequence)
-    if version == 4:
-        head = ECHO.pack(ECHO_REQUEST[4], 0, checksum(head + payload), identifier, sequence)
-    return head + payload
+    if version == 6:
+        return ECHO.pack(ECHO_REQUEST[6], 0, 0, identifier, sequence) + payload
+    even = payload if len(payload) % 2 == 0 else payload + b"\0"
+    words = (ECHO_REQUEST[4] << 8) + identifier + sequence + int.from_bytes(even, "big")
+    # The Internet checksum (RFC 1071): a sum of 16-bit words with the carries added back is the number modulo 65535,
+    # for 2^16 leaves 1.
+    checksum = 0xFFFF - (words % 0xFFFF or 0xFFFF)
+    return ECHO.pack(ECHO_REQUEST[4], 0, checksum, identifier, sequence) + payload
 
 
 def parse_answer(version: int, datagram: bytes) -> EchoAnswer | None:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import socket
+import struct
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hawatch.icmp import ECHO, EchoAnswer, build_echo, checksum, open_echo_socket, parse_answer, refusal
+from hawatch.icmp import ECHO, EchoAnswer, build_echo, open_echo_socket, parse_answer, refusal
 
 IPV4_HEADER = b"\x45" + bytes(19)
 
 
-@given(st.binary(max_size=100))
-def test_an_echo_has_a_right_checksum(payload: bytes) -> None:
-    assert checksum(build_echo(4, 7, 9, payload)) in (0, 0xFFFF)
+@given(st.binary(max_size=100), st.integers(0, 0xFFFF), st.integers(0, 0xFFFF))
+def test_an_echo_has_a_right_checksum(payload: bytes, identifier: int, sequence: int) -> None:
+    """RFC 1071: the words of a datagram, its checksum among them, add up to all ones, with the carries added back."""
+    echo = build_echo(4, identifier, sequence, payload)
+    assert parse_answer(4, IPV4_HEADER + b"\0" + echo[1:]) == EchoAnswer(0, 0, identifier, sequence, payload)
+    total = sum(struct.unpack(f"!{(len(echo) + 1) // 2}H", echo + b"\0" * (len(echo) % 2)))
+    while total > 0xFFFF:
+        total = (total & 0xFFFF) + (total >> 16)
+    assert total == 0xFFFF
 
 
 @pytest.mark.parametrize(("version", "header", "kind"), [(4, IPV4_HEADER, 0), (6, b"", 129)])
