@@ -214,47 +214,6 @@ def test_a_configuration_that_is_new_gets_as_far_once_it_is_accepted(places: Pla
     assert ahead(places, []) == 0
 
 
-def test_a_configuration_that_is_refused_gets_nowhere(places: Places) -> None:
-    places.config_file.write_text(TEXT + GROUP.replace("192.0.2.1/32", "192.0.2.300/32"))
-    program = Path(sys.executable).with_name("hawatch")
-    words = [
-        program,
-        "run",
-        "-c",
-        places.config_file,
-        "--runtime-dir",
-        places.runtime_dir,
-        "--state-dir",
-        places.state_dir,
-    ]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert (done.returncode, places.runtime_dir.exists()) == (2, False)
-    assert "192.0.2.300/32" in done.stderr
-
-
-BEFORE = """
-import sys
-from pathlib import Path
-from hawatch.agent import head_start, start
-from hawatch.agent.places import Places
-def stop(*_):
-    print("trio" in sys.modules)
-    sys.exit()
-head_start._carry_out, start.check_settings = stop, lambda settings: None
-start.start_agent(Places(*map(Path, sys.argv[1:])), "lvs1")
-"""
-
-
-@pytest.mark.parametrize("content", [TEXT, TEXT + "# new"])
-def test_it_comes_before_the_event_loop(places: Places, content: str) -> None:
-    """Of a configuration that is known, and of one that is new."""
-    leave(places)
-    places.config_file.write_text(content)
-    words = [sys.executable, "-c", BEFORE, places.config_file, places.runtime_dir, places.state_dir]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == "False", done.stderr
-
-
 def test_it_imports_nothing_that_it_is_ahead_of() -> None:
     code = "import sys, hawatch.agent.head_start; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
