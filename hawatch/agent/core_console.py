@@ -30,6 +30,7 @@ from hawatch.agent.messages import (
     Told,
     WantStatus,
 )
+from hawatch.agent.pace import next_turn
 from hawatch.decoding import UNDECODABLE
 from hawatch.errors import PeerError
 
@@ -180,9 +181,10 @@ class ConsoleLink:
                 if batch or not complete or news is not None:
                     await _send(stream, turn, Told(batch, complete, news))
                 complete, news = True, None
-            await trio.sleep(GATHER_S)
+            if records:
+                await trio.sleep(GATHER_S)
             if self._events.emitted == told:
-                with trio.move_on_after(OWNERS_S):
+                with trio.move_on_at(next_turn(OWNERS_S)):
                     await self._news.wait()
             self._news = trio.Event()
             new = self._events.emitted - told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Callable
@@ -9,14 +10,14 @@ from collections.abc import Callable
 import trio
 
 from hawatch.agent.measures import LAG_BOUNDS_US, Histogram
+from hawatch.agent.pace import next_turn
 from hawatch.agent.process import notify_service_manager
-from hawatch.agent.settings import now_ns
 from hawatch.model import NS_PER_MS, NS_PER_S
 
-MEASURE_INTERVAL_NS = 500 * NS_PER_MS
+MEASURE_INTERVAL_S = 0.5
 WINDOW = 480
 """Measurements remembered: four minutes."""
-NOTIFY_INTERVAL_NS = NS_PER_S
+NOTIFY_INTERVAL_S = 1.0
 
 
 class LagMeter:
@@ -51,19 +52,14 @@ async def measure_lag(meter: LagMeter, status_line: Callable[[], str]) -> None:
     The watchdog is fed by this loop and by nothing else: a core that cannot decide is not alive.
     """
     address = os.environ.get("NOTIFY_SOCKET", "")
-    due_ns = now_ns()
-    notify_at_ns = due_ns
+    notify_at = -math.inf
     told = ""
     while True:
-        due_ns += MEASURE_INTERVAL_NS
-        wait_ns = due_ns - now_ns()
-        await trio.sleep(max(0, wait_ns) / NS_PER_S)
-        now = now_ns()
-        meter.note(now - due_ns)
-        if now - due_ns > MEASURE_INTERVAL_NS:
-            due_ns = now
-        if now >= notify_at_ns and address:
-            notify_at_ns = now + NOTIFY_INTERVAL_NS
+        due = next_turn(MEASURE_INTERVAL_S)
+        await trio.sleep_until(due)
+        meter.note(int((trio.current_time() - due) * NS_PER_S))
+        if due >= notify_at and address:
+            notify_at = due + NOTIFY_INTERVAL_S
             line = status_line()
             notify_service_manager(address, "WATCHDOG=1" if line == told else f"WATCHDOG=1\nSTATUS={line}")
             told = line

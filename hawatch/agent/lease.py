@@ -17,6 +17,7 @@ from hawatch.agent.lease_memory import LeaseMemory
 from hawatch.agent.lease_site import membership_of, read_keys
 from hawatch.agent.node_loop import Effects, NodeLoop
 from hawatch.agent.ownership import CountServers, Emit, StatusPart
+from hawatch.agent.pace import next_turn
 from hawatch.agent.settings import Settings, now_ns, wall_ns
 from hawatch.cluster.effects import AdminAction, Answer, FitnessChanged, GroupsChanged
 from hawatch.cluster.fitness import Punctuality, Sight, score
@@ -158,11 +159,12 @@ class LeasedOwnership:
             if found != last:
                 last = found
                 loop.give(found)
-            due_ns = now_ns() + int(FITNESS_INTERVAL_S * NS_PER_S)
-            with trio.move_on_after(FITNESS_INTERVAL_S):
+            due = next_turn(FITNESS_INTERVAL_S)
+            with trio.move_on_at(due):
                 await effects.wait_links()
-            if now_ns() >= due_ns:
-                punctual = punctuality.note(now_ns() - due_ns)
+            late_s = trio.current_time() - due
+            if late_s >= 0:
+                punctual = punctuality.note(int(late_s * NS_PER_S))
 
     def _remember_giveaway(self, paused: bool) -> None:  # noqa: FBT001 - a callback
         self._paused = paused

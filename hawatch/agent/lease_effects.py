@@ -30,6 +30,7 @@ from hawatch.agent.group_vips import PAUSE_S, About, Complaints, Vips, groups_by
 from hawatch.agent.lease_announcer import REOPEN_S, Announcer
 from hawatch.agent.lease_gateway import GatewayWatch, any_answers
 from hawatch.agent.ownership import Emit
+from hawatch.agent.pace import next_turn
 from hawatch.agent.settings import Settings
 from hawatch.cluster.effects import (
     Activate,
@@ -315,7 +316,7 @@ class KernelEffects:
 
     async def _watch_forwarders(self) -> None:
         while True:
-            await trio.sleep(LOOK_EVERY_S)
+            await trio.sleep_until(next_turn(LOOK_EVERY_S))
             try:
                 self._gate.set_forwarders(self._forwarders.look())
                 self._complain("forwarders", "")

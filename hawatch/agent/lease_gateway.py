@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 import trio
 
-from hawatch.icmp import build_echo, parse_answer
+from hawatch.icmp import RECEIVE_BYTES, build_echo, open_echo_socket, parse_answer
 
 GATEWAY_INTERVAL_MAX_S = 2.0
 GATEWAY_UNANSWERED_MAX = 3
 """A gateway counts as gone when it has not answered so often in a row: one lost ping moves nothing."""
 GATEWAY_TIMEOUT_MAX_S = 1.0
-RECEIVE_BYTES = 2048
 
 
 class GatewayWatch:
@@ -43,41 +43,33 @@ class GatewayWatch:
 
 async def any_answers(addresses: Iterable[str], timeout_s: float) -> bool:
     """Ping all addresses once; return at the first answer, False when none came in time or none can be asked."""
-    targets = {address: socket.AF_INET6 if ":" in address else socket.AF_INET for address in addresses}
+    targets = {address: 6 if ":" in address else 4 for address in addresses}
     token = time.monotonic_ns().to_bytes(8, "big") + b"hawatch!"
     identifier = int.from_bytes(token[4:6], "big") ^ 0x5A5A
-    answered = trio.Event()
-
-    async def listen(end: socket.socket, version: int) -> None:
-        while True:
-            await trio.lowlevel.wait_readable(end)
-            try:
-                data, source = end.recvfrom(RECEIVE_BYTES)
-            except OSError:
-                continue
-            found = parse_answer(version, data)
-            if found is not None and found.payload == token and source[0].split("%")[0] in targets:
-                answered.set()
-
-    ends: dict[socket.AddressFamily, socket.socket] = {}
-    try:
-        for family in sorted(set(targets.values())):
-            protocol = socket.IPPROTO_ICMP if family == socket.AF_INET else socket.IPPROTO_ICMPV6
-            kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-            ends[family] = socket.socket(family, kind, protocol)
+    with contextlib.ExitStack() as opened:
+        try:
+            ends = {each: opened.enter_context(open_echo_socket(each, identifier)) for each in set(targets.values())}
+            answers = opened.enter_context(select.epoll(max(1, len(ends))))
+            for end in ends.values():
+                answers.register(end, select.EPOLLIN)
+        except OSError:
+            return False
+        for address, version in targets.items():
+            with contextlib.suppress(OSError):
+                ends[version].sendto(build_echo(version, identifier, 1, token), (address, 0))
         with trio.move_on_after(timeout_s):
-            async with trio.open_nursery() as nursery:
-                for family, end in ends.items():
-                    nursery.start_soon(listen, end, 4 if family == socket.AF_INET else 6)
-                for address, its in targets.items():
-                    echo = build_echo(4 if its == socket.AF_INET else 6, identifier, 1, token)
-                    with contextlib.suppress(OSError):
-                        ends[its].sendto(echo, (address, 0))
-                await answered.wait()
-                nursery.cancel_scope.cancel()
+            while True:
+                await trio.lowlevel.wait_readable(answers.fileno())
+                if any(heard(end, version, token, targets) for version, end in ends.items()):
+                    return True
+    return False
+
+
+def heard(end: socket.socket, version: int, token: bytes, addresses: Container[str]) -> bool:
+    """Read one datagram, if there is one; return whether it is the answer to an echo with this token."""
+    try:
+        data, source = end.recvfrom(RECEIVE_BYTES)
     except OSError:
         return False
-    finally:
-        for end in ends.values():
-            end.close()
-    return answered.is_set()
+    found = parse_answer(version, data)
+    return found is not None and found.payload == token and source[0].split("%")[0] in addresses

@@ -6,7 +6,8 @@ to the group that asked. Then every group looks whether anything is due. What is
 packed into as few datagrams as fit, and each of them leaves on every link.
 
 Once every heartbeat a director sends a beat: how it is, what it says of each group, and a fresh nonce to be answered.
-After a change of what it says it does so at once. A witness is the same node without groups: it answers.
+One that owns nothing does so with its answer to the owner's beat, where that comes at about the time. After a change of
+what it says it does so at once. A witness is the same node without groups: it answers.
 
 When the configuration names other groups, those that went are let go of in good order first; then the gate covers
 the new ones, and they are owned like any other. Nothing else of the node changes: its promises stay.
@@ -17,7 +18,7 @@ back, which a new boot number heals if it owns nothing, or shares its name with 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from hawatch.cluster import candidacy, rounds
@@ -69,6 +70,7 @@ from hawatch.cluster.wire import (
     GroupState,
     Handover,
     Heartbeat,
+    Message,
     Ping,
     Pong,
     Release,
@@ -80,6 +82,11 @@ from hawatch.model import Severity
 
 LATE_PART = 2
 """A beat that is late by this part of a heartbeat is told: the node itself is slow, nobody else."""
+FOLLOW_PART = 2
+"""A beat that is due within this part of a heartbeat goes with the answer to another director's beat."""
+SLACK_PART = 8
+"""The next one then waits this part of a heartbeat longer, for the other director's to come first; one that is not due
+soon comes sooner by as much."""
 
 
 class Node:
@@ -139,6 +146,8 @@ class Node:
         self.links = {node: peers[node].links for node in sorted(peers, key=lambda node: not peers[node].votes_only)}
         self.sequence = self.beats = 0
         self.next_beat_ns = now_ns
+        self.following = False
+        """The next beat goes with an answer to another director's."""
         self.timer_ns = -1
         self.told: tuple[Claim, ...] = ()
         self.telling = Telling(self.site)
@@ -217,7 +226,7 @@ class Node:
         if claims != self.told and not self.voter:
             self.speak(now_ns)
         if not any(isinstance(each, Arm) for each in site.commands):
-            self.pack()
+            self.pack(now_ns)
         deadlines = [self.next_beat_ns, *self.requests.deadlines_ns()]
         for group in self.groups.values():
             deadlines += group.deadlines_ns()
@@ -229,16 +238,26 @@ class Node:
         site.remember.clear()
         return commands
 
-    def pack(self) -> None:
-        """Make datagrams of what is to be sent."""
-        site, codec = self.site, self.reception.codec
+    def pack(self, now_ns: int) -> None:
+        """Make datagrams of what is to be sent: what is for one node and what is for all go to it together."""
+        site = self.site
         outbox, site.outbox = site.outbox, {}
-        for to, messages in outbox.items():
-            for body in encode_messages(messages):
-                self.sequence += 1
-                data = codec.encode(site.me, site.boot, self.sequence, body)
-                for node in self.links if to == BROADCAST else (to,):
-                    site.commands += [Send(link, address, data) for link, address in enumerate(self.links[node])]
+        self.reception.asks(outbox.get(BROADCAST, ()), now_ns)
+        for_all: list[bytes] | None = None
+        for node, links in self.links.items():
+            if node in outbox:
+                datagrams = self.seal(each for to in outbox if to in (node, BROADCAST) for each in outbox[to])
+            else:
+                datagrams = for_all = self.seal(outbox.get(BROADCAST, ())) if for_all is None else for_all
+            site.commands += [Send(link, address, each) for each in datagrams for link, address in enumerate(links)]
+
+    def seal(self, messages: Iterable[Message]) -> list[bytes]:
+        """Return datagrams that hold the messages, with numbers that were not used before."""
+        datagrams = []
+        for body in encode_messages(messages):
+            self.sequence += 1
+            datagrams.append(self.reception.codec.encode(self.site.me, self.site.boot, self.sequence, body))
+        return datagrams
 
     # --- time ------------------------------------------------------------------------------------------------
 
@@ -252,6 +271,9 @@ class Node:
             # What this node did not hear while it did not run says nothing of the others.
             self.site.detector.paused(now_ns)
         self.next_beat_ns = max(self.next_beat_ns + heartbeat_ns, now_ns + heartbeat_ns // 2)
+        if self.following:
+            self.next_beat_ns += heartbeat_ns // SLACK_PART
+            self.following = False
         self.site.detector.check(now_ns)
         self.settling.look(now_ns)
         if not self.voter:
@@ -265,6 +287,21 @@ class Node:
                 group.network_healed()
         if not self.voter:
             self.speak(now_ns, nonce=nonce)
+
+    def follow(self, now_ns: int) -> None:
+        """Beat now if that is due soon anyway, so that beat and answer are one datagram and both nodes wake up once.
+
+        Where it is due later, it comes sooner each time until it is not. Only a director that owns nothing and wants
+        nothing keeps step with another one: an owner renews by its own clock.
+        """
+        heartbeat_ns = self.site.parameters.heartbeat_ns
+        due_ns = self.next_beat_ns - now_ns
+        if any(each.state not in (GroupState.STANDBY, GroupState.RELEASED) for each in self.groups.values()):
+            return
+        if due_ns <= heartbeat_ns // FOLLOW_PART:
+            self.next_beat_ns, self.following = min(self.next_beat_ns, now_ns), True
+        elif due_ns < heartbeat_ns:
+            self.next_beat_ns -= heartbeat_ns // SLACK_PART
 
     # --- speaking --------------------------------------------------------------------------------------------
 
@@ -308,9 +345,7 @@ class Node:
                 case Claim() if message.group in self.by_identifier and sender in self.site.directors:
                     report.claims[message.group] = PeerClaim(message.state, message.epoch, now_ns)
                 case Ping():
-                    self.site.send(Pong(message.nonce, self.reception.boot_of(sender)), sender)
-                    if self.voter:
-                        self.reception.ask_back(sender, now_ns)
+                    self.answer_question(sender, message, now_ns)
                 case Pong() if message.nonce in self.reception.nonces:
                     report.proven_ns = now_ns
                     if message.boot > self.site.boot:
@@ -321,6 +356,14 @@ class Node:
                     self.take_lease_message(sender, datagram.boot, message, now_ns)
                 case _:
                     pass
+
+    def answer_question(self, sender: int, ping: Ping, now_ns: int) -> None:
+        """Prove that this node hears the sender, and ask it in turn."""
+        self.site.send(Pong(ping.nonce, self.reception.boot_of(sender)), sender)
+        if self.voter:
+            self.reception.ask_back(sender, now_ns)
+        elif sender in self.site.directors:
+            self.follow(now_ns)
 
     def answer_request(self, datagram: Datagram, request: Request, now_ns: int) -> None:
         """Decide on a request as an acceptor, and answer."""

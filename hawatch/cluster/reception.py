@@ -9,6 +9,7 @@ node whose clock went back learns of it.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 from hawatch.cluster.sessions import Session, Standing
 from hawatch.cluster.site import PeerReport, Site
@@ -115,6 +116,12 @@ class Reception:
             oldest = next(iter(self.nonces))
             del self.nonces[oldest], self.asked_ns[oldest]
         return nonce
+
+    def asks(self, messages: Iterable[Message], now_ns: int) -> None:
+        """Note when questions leave: from then on an answer is waited for."""
+        for message in messages:
+            if isinstance(message, Ping) and message.nonce in self.asked_ns:
+                self.asked_ns[message.nonce] = now_ns
 
     def ask_back(self, sender: int, now_ns: int) -> None:
         """Let a witness ask once a lease: from the answer it learns that a later boot than its own is believed."""

@@ -250,11 +250,12 @@ def open_up(group: Group, now_ns: int) -> None:
 
 
 def keep_addresses(group: Group, now_ns: int) -> None:
-    """Refresh the addresses' life twice a lease."""
+    """Refresh the addresses' life when half of it is over."""
     assert group.state is GroupState.OWNER
-    if now_ns - group.kept_ns >= group.site.parameters.lease_ns // 2:
+    lifetime_ns = group.site.parameters.address_lifetime_ns
+    if now_ns - group.kept_ns >= lifetime_ns // 2:
         group.kept_ns = now_ns
-        group.site.commands.append(AddAddresses(group.name, group.site.parameters.address_lifetime_ns))
+        group.site.commands.append(AddAddresses(group.name, lifetime_ns))
 
 
 def fail(group: Group, round_: Round, reason: str, now_ns: int) -> None:

@@ -76,6 +76,7 @@ class Place:
     batches: list[list[Command]] = field(default_factory=list)
     """The commands, as they were given at a time."""
     stopped: bool = False
+    timer_ns: int = -1
 
 
 class SmallSite:
@@ -151,6 +152,11 @@ class SmallSite:
             self.do(place, place.node.handle(event, self.now_ns))
             self.look()
 
+    def tick(self, place: Place, life: int, at_ns: int) -> None:
+        """Wake a node up, unless its timer was set to another moment since."""
+        if place.timer_ns == at_ns:
+            self.give(place, life, Tick())
+
     def look(self) -> None:
         for group in self.groups:
             if len(self.open(group.name)) > 1:
@@ -190,7 +196,8 @@ class SmallSite:
                     answering = [name for name in self.open(group) if name != place.name] if self.arp_answers else []
                     later(ArpProbeAnswer(group, number, "02:00:00:00:00:01" if answering else ""), 100 * NS_PER_MS)
                 case SetTimer(at_ns=at_ns):
-                    self.at(at_ns, lambda life=place.life: self.give(place, life, Tick()))
+                    place.timer_ns = at_ns
+                    self.at(at_ns, lambda at_ns=at_ns, life=place.life: self.tick(place, life, at_ns))
                 case Emit(event=event):
                     place.events.append(event)
                 case Answer():

@@ -22,7 +22,7 @@ from hawatch.cluster.membership import GroupSettings, QuorumMode
 from hawatch.cluster.quorum import Round
 from hawatch.cluster.report import report
 from hawatch.cluster.rounds import missing
-from hawatch.cluster.wire import Claim, Codec, Datagram, GroupState, Heartbeat, Ping, Request, identifier
+from hawatch.cluster.wire import Claim, Codec, Datagram, Grant, GroupState, Heartbeat, Ping, Pong, Request, identifier
 from hawatch.model import NS_PER_MS, NS_PER_S
 from tests.unit.cluster.small_site import DELAY_NS, PARAMETERS, T_NS, Gate, SmallSite
 
@@ -549,6 +549,57 @@ def test_a_beat_and_the_request_for_the_lease_are_one_datagram() -> None:
     datagram = Codec("test", [node.site.me], node.reception.codec.ring).decode(sent[0].data)
     assert isinstance(datagram, Datagram)
     assert [type(each) for each in datagram.messages] == [Ping, Heartbeat, Claim, Request]
+
+
+def sent_by(site: SmallSite, name: str, to: str) -> list[Datagram]:
+    """Take out what a node has sent to another one by the first link."""
+    node, address = site.node(name), site.members[site.places[to].index].links[0]
+    codec = Codec("test", [node.site.me], node.reception.codec.ring)
+    commands, site.places[name].commands = site.places[name].commands, []
+    sent = [codec.decode(each.data) for each in commands if isinstance(each, Send) and each.address == address]
+    assert all(isinstance(each, Datagram) for each in sent)
+    return [each for each in sent if isinstance(each, Datagram)]
+
+
+@pytest.mark.parametrize("due", [0.05, 0.3, 0.5, 0.7, 0.95])
+def test_a_standbys_beat_goes_with_its_answer_to_the_owners(due: float) -> None:
+    site = settled()
+    site.run_until(lambda: site.node("a").next_beat_ns > site.now_ns + R_NS * 19 // 20)
+    site.node("b").next_beat_ns = site.now_ns + int(due * R_NS)
+    site.run(10 * R_NS)
+    sent_by(site, "b", "a")
+    site.run(20 * R_NS)
+    sent = sent_by(site, "b", "a")
+    assert len(sent) == 20
+    assert {tuple(type(each) for each in one.messages) for one in sent} == {(Pong, Grant, Ping, Heartbeat, Claim)}
+    beats = [message.beat for one in sent for message in one.messages if isinstance(message, Heartbeat)]
+    assert beats == list(range(beats[0], beats[0] + 20))
+
+
+def test_a_standby_beats_on_without_an_owner() -> None:
+    site = settled()
+    site.run(10 * R_NS)
+    site.kill("a")
+    sent_by(site, "b", "w")
+    site.run(3 * R_NS)
+    assert site.state("b") is GroupState.STANDBY
+    beats = [one for one in sent_by(site, "b", "w") if any(isinstance(each, Heartbeat) for each in one.messages)]
+    assert len(beats) in {2, 3}
+
+
+def test_owners_keep_their_own_time() -> None:
+    """Each renews every heartbeat, whenever the other one does."""
+    site = SmallSite(groups=(GroupSettings("web", "a"), GroupSettings("mail", "b")))
+    site.run(6 * T_NS)
+    assert (site.owned_by("a", "web"), site.owned_by("b", "mail")) == (True, True)
+    due_ns = {name: site.node(name).next_beat_ns for name in "ab"}
+    renewals = {name: site.node(name).groups[group].renewals for name, group in (("a", "web"), ("b", "mail"))}
+    site.run(20 * R_NS)
+    assert {name: site.node(name).next_beat_ns - at_ns for name, at_ns in due_ns.items()} == dict.fromkeys(
+        "ab", 20 * R_NS
+    )
+    for name, group in (("a", "web"), ("b", "mail")):
+        assert site.node(name).groups[group].renewals == renewals[name] + 20
 
 
 def test_several_groups_move_apart() -> None:
