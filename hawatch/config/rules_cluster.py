@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import ip_address
 from itertools import chain
 
 from hawatch.cluster.parameters import RENEWALS_LOST_MAX, in_units, problems
@@ -78,6 +79,23 @@ def link_families(config: Config) -> Iterator[Finding]:
                     "IPv6" if ":" in first else "IPv4",
                     depends=((*nodes[0][0], "links", "*"), (*path, "links", "*")),
                 )
+
+
+def scopes(config: Config) -> Iterator[Finding]:
+    """What is asked or heard has an address that means the same on every interface."""
+    places: list[tuple[Path, str]] = [
+        (("cluster", "gateway", number), address) for number, address in enumerate(config.cluster.gateway)
+    ]
+    for path, node in nodes_with_paths(config):
+        places += [((*path, "links", number), address) for number, address in enumerate(node.links)]
+    for path, address in places:
+        if ":" in address and ip_address(address).is_link_local:
+            yield Finding(
+                path,
+                "a link-local address, which every network has, does not say where it is",
+                "an address of one network: global, or of fd00::/8",
+                address,
+            )
 
 
 def quorum(config: Config) -> Iterator[Finding]:
@@ -161,4 +179,4 @@ def lease(config: Config) -> Iterator[Finding]:
         )
 
 
-RULES = (node_names, link_counts, link_addresses, link_families, quorum, key, lease)
+RULES = (node_names, link_counts, link_addresses, link_families, scopes, quorum, key, lease)
