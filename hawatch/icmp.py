@@ -94,9 +94,13 @@ def open_echo_socket(version: int, identifier: int) -> socket.socket:
     family = socket.AF_INET if version == 4 else socket.AF_INET6
     protocol = socket.IPPROTO_ICMP if version == 4 else socket.IPPROTO_ICMPV6
     opened = socket.socket(family, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol)
-    _set_filter(opened, version)
-    _set_program(opened, version, identifier)
-    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+    try:
+        _set_filter(opened, version)
+        _set_program(opened, version, identifier)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+    except OSError:
+        opened.close()
+        raise
     return opened
 
 

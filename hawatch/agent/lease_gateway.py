@@ -47,15 +47,20 @@ async def any_answers(addresses: Iterable[str], timeout_s: float) -> bool:
     token = time.monotonic_ns().to_bytes(8, "big") + b"hawatch!"
     identifier = int.from_bytes(token[4:6], "big") ^ 0x5A5A
     with contextlib.ExitStack() as opened:
+        ends: dict[int, socket.socket] = {}
+        for version in set(targets.values()):
+            with contextlib.suppress(OSError):  # a kernel without IPv6 asks the others
+                ends[version] = opened.enter_context(open_echo_socket(version, identifier))
+        if not ends:
+            return False
         try:
-            ends = {each: opened.enter_context(open_echo_socket(each, identifier)) for each in set(targets.values())}
-            answers = opened.enter_context(select.epoll(max(1, len(ends))))
+            answers = opened.enter_context(select.epoll(len(ends)))
             for end in ends.values():
                 answers.register(end, select.EPOLLIN)
         except OSError:
             return False
         for address, version in targets.items():
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, KeyError):
                 ends[version].sendto(build_echo(version, identifier, 1, token), (address, 0))
         with trio.move_on_after(timeout_s):
             while True:
