@@ -47,4 +47,9 @@ def probe_class(probe_type: str) -> type[Probe]:
         raise ConfigError(f'the probe "{probe_type}" ({entry_point.value}) cannot be loaded: {error!r}') from error
     if not (isinstance(loaded, type) and issubclass(loaded, Probe)):
         raise ConfigError(f'the probe "{probe_type}" ({entry_point.value}) is no subclass of hawatch.plugin.Probe')
+    try:
+        loaded.options_type.model_rebuild()
+    except Exception as error:
+        reason = f'the options of the probe "{probe_type}" ({entry_point.value}) cannot be used: {error!r}'
+        raise ConfigError(reason) from error
     return loaded

@@ -80,6 +80,8 @@ STOP_EVENTS_S = 1.0
 SETTLE_S = 1.0
 """What ctl shows is in the events file before; a file that cannot be written is waited for so long."""
 SETTLE_POLL_S = 0.001
+REMEMBER_S = 1.0
+"""A reload waits so long for what is left to the next start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,11 +266,12 @@ class Core:
                     os.close(prepared.descriptor)
             else:
                 self.ownership.set_settings(self.settings)  # the key file may be another one
-            await trio.to_thread.run_sync(prepared.remember)
             numbers = {"changes": len(changes)}
             same = "the file is the same" + ("; the keys were read again" if self.settings.config.leased else "")
             reason = "; ".join(changes[:REASONS_SHOWN_MAX]) or same
             self.events.emit([Event("config_reloaded", reason, numbers=numbers)])
+            with trio.move_on_after(REMEMBER_S):  # a disk that hangs costs the next start its head start
+                await trio.to_thread.run_sync(prepared.remember, abandon_on_cancel=True)
             return changes
 
     def _prepare_reload(self) -> _Prepared:

@@ -19,6 +19,8 @@ About = str | tuple[str, str]
 """What a complaint is about: a group by its name, ("interface", its name), or words that are no group's name."""
 PAUSE_S = 0.1
 """The addresses are looked at no more often, whatever others do to them."""
+TOGETHER_S = 0.005
+"""What is taken within so long is put back at once, and not the last of it after the pause."""
 
 
 def vips_of(settings: Settings) -> Vips:

@@ -91,7 +91,7 @@ def get_ahead(
     try:
         left = _head_start(settings, content)
         return None if left is None else _carry_out(left, settings.places, open_kernel, lacking)
-    except (HawatchError, OSError):
+    except (HawatchError, OSError, *UNDECODABLE):
         return None
 
 
@@ -112,8 +112,8 @@ def _carry_out(
 def remember(settings: Settings, content: bytes) -> None:
     """Leave what the next start may do at once; nothing where that would not help. The state's lock must be held."""
     path = settings.places.head_start_file
-    left = _head_start(settings, content)
-    with contextlib.suppress(OSError):  # then there is none the next time
+    with contextlib.suppress(OSError):  # then there is none the next time, or one that does not fit
+        left = _head_start(settings, content)
         if left is None:
             path.unlink(missing_ok=True)
             return

@@ -26,7 +26,16 @@ from hawatch.actions.gate_rules import GateGroup, Layout
 from hawatch.actions.ipvs_sync import start_sync
 from hawatch.actions.vip import ADDRESS_GROUPS, LINK_GROUP, RTM_DELADDR, Addresses, VipAddress
 from hawatch.agent.forwarders import LOOK_EVERY_S, Forwarders, shared_groups
-from hawatch.agent.group_vips import PAUSE_S, About, Complaints, Vips, groups_by_address, vips_of, watch_kernel
+from hawatch.agent.group_vips import (
+    PAUSE_S,
+    TOGETHER_S,
+    About,
+    Complaints,
+    Vips,
+    groups_by_address,
+    vips_of,
+    watch_kernel,
+)
 from hawatch.agent.lease_announcer import REOPEN_S, Announcer
 from hawatch.agent.lease_gateway import GatewayWatch, any_answers
 from hawatch.agent.ownership import Emit
@@ -310,6 +319,7 @@ class KernelEffects:
     async def _keep_addresses(self) -> None:
         while True:
             await self._taken.wait()
+            await trio.sleep(TOGETHER_S)
             self._taken = trio.Event()
             self._put_back()
             await trio.sleep(PAUSE_S)

@@ -27,7 +27,7 @@ import trio
 
 from hawatch.actions.gate import remove_gate
 from hawatch.actions.vip import ADDRESS_GROUPS, LINK_GROUP, Addresses, Present, VipAddress, missing_interfaces
-from hawatch.agent.group_vips import PAUSE_S, Complaints, Vips, groups_by_address, vips_of, watch_kernel
+from hawatch.agent.group_vips import PAUSE_S, TOGETHER_S, Complaints, Vips, groups_by_address, vips_of, watch_kernel
 from hawatch.agent.lease_announcer import Announcer, whose
 from hawatch.agent.ownership import Emit
 from hawatch.agent.settings import Settings
@@ -137,6 +137,7 @@ class SingleVips:
             await trio.sleep(PAUSE_S)
             with trio.move_on_after(RETRY_S if self.problems() else float("inf")):
                 await self._changed.wait()
+                await trio.sleep(TOGETHER_S)
 
     def _remove_gate(self) -> None:
         if self._gate_removed:

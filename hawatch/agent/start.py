@@ -18,7 +18,8 @@ def start_agent(places: Places, node_wanted: str) -> int:
     """Run the agent until it is told to stop, and return its exit status.
 
     Raises ConfigError for a configuration with mistakes, KernelError when the kernel lacks what it needs, LocalError
-    for a directory, a lock or a socket that is not to be had. Nothing was touched then.
+    for a directory, a lock or a socket that is not to be had. Nothing was touched then but, with a LocalError, servers
+    that need no check: they may be in the kernel's table.
     """
     is_ahead = take_head_start(places, node_wanted) is not None
     open_standard_descriptors()

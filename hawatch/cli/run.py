@@ -18,8 +18,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_places(parser)
     parser.epilog = (
         "Runs until it is told to stop. Exit status: 0 stopped in good order, 1 it cannot run here, 2 mistakes in the "
-        "configuration, 3 the kernel or a permission lacks what the configuration needs. With 1, 2 and 3 nothing was "
-        "touched."
+        "configuration, 3 the kernel or a permission lacks what the configuration needs. With 2 and 3 nothing was "
+        "touched; with 1 servers that need no check may be in the kernel's table."
     )
 
 

@@ -47,13 +47,14 @@ class Group:
             now_ns + site.parameters.holder_ns + site.parameters.guard if adopted_slot is not None else 0
         )
         self.end_ns = 0
+        self.confirmed: tuple[int | None, int] = None, 0
+        """The slot in use and its end when the kernel last confirmed them."""
         self.opened = False
         """The kernel has confirmed gate and addresses since this director became the owner."""
         self.gate_failures = 0
         self.told_refusal, self.told_refusal_ns = "", now_ns - TELL_REFUSAL_NS
         # Owning.
-        self.owner_since_ns = self.kept_ns = 0
-        self.epoch = self.epoch_seen = 0
+        self.owner_since_ns = self.kept_ns = self.epoch = self.epoch_seen = 0
         self.pinned = False
         """An administrator chose the owner: it does not fall back by itself."""
         self.wants_round = False
@@ -77,9 +78,8 @@ class Group:
         self.evidence_text = ""
         # Leaving.
         self.close_ordered_ns = -1
-        self.successor = self.release_flags = 0
+        self.successor = self.release_flags = self.release_until_ns = 0
         self.release: Release | None = None
-        self.release_until_ns = 0
         # For people.
         self.renewals = self.renewals_failed = self.refusals = self.acquisitions = 0
         self.refused: Counter[tuple[int, DenyReason]] = Counter()

@@ -145,7 +145,8 @@ class Node:
         # Witnesses first: who is told that a lease is released asks them for it at once.
         self.links = {node: peers[node].links for node in sorted(peers, key=lambda node: not peers[node].votes_only)}
         self.sequence = self.beats = 0
-        self.next_beat_ns = now_ns
+        self.due_ns = self.next_beat_ns = now_ns
+        """When the next beat is due, and until when it waits for another director's."""
         self.following = False
         """The next beat goes with an answer to another director's."""
         self.timer_ns = -1
@@ -264,16 +265,18 @@ class Node:
     def beat(self, now_ns: int) -> None:
         """Do what is due once a heartbeat."""
         heartbeat_ns = self.site.parameters.heartbeat_ns
-        late_ns = now_ns - self.next_beat_ns
+        late_ns = now_ns - self.due_ns
         if late_ns >= heartbeat_ns // LATE_PART and self.beats:
             self.telling.lateness(late_ns, now_ns)
         if late_ns > heartbeat_ns and self.beats:
             # What this node did not hear while it did not run says nothing of the others.
             self.site.detector.paused(now_ns)
-        self.next_beat_ns = max(self.next_beat_ns + heartbeat_ns, now_ns + heartbeat_ns // 2)
         if self.following:
-            self.next_beat_ns += heartbeat_ns // SLACK_PART
+            self.due_ns = now_ns + heartbeat_ns
+            self.next_beat_ns = self.due_ns + heartbeat_ns // SLACK_PART
             self.following = False
+        else:
+            self.due_ns = self.next_beat_ns = max(self.next_beat_ns + heartbeat_ns, now_ns + heartbeat_ns // 2)
         self.site.detector.check(now_ns)
         self.settling.look(now_ns)
         if not self.voter:
@@ -295,13 +298,14 @@ class Node:
         nothing keeps step with another one: an owner renews by its own clock.
         """
         heartbeat_ns = self.site.parameters.heartbeat_ns
-        due_ns = self.next_beat_ns - now_ns
+        wait_ns = self.next_beat_ns - now_ns
         if any(each.state not in (GroupState.STANDBY, GroupState.RELEASED) for each in self.groups.values()):
             return
-        if due_ns <= heartbeat_ns // FOLLOW_PART:
+        if wait_ns <= heartbeat_ns // FOLLOW_PART:
             self.next_beat_ns, self.following = min(self.next_beat_ns, now_ns), True
-        elif due_ns < heartbeat_ns:
+        elif wait_ns < heartbeat_ns:
             self.next_beat_ns -= heartbeat_ns // SLACK_PART
+            self.due_ns = self.next_beat_ns
 
     # --- speaking --------------------------------------------------------------------------------------------
 
@@ -362,7 +366,7 @@ class Node:
         self.site.send(Pong(ping.nonce, self.reception.boot_of(sender)), sender)
         if self.voter:
             self.reception.ask_back(sender, now_ns)
-        elif sender in self.site.directors:
+        elif sender == self.site.leader():
             self.follow(now_ns)
 
     def answer_request(self, datagram: Datagram, request: Request, now_ns: int) -> None:

@@ -97,6 +97,7 @@ class Ownership(Group):
         self.gate_failures, self.told_refusal = 0, ""
         if self.state is GroupState.OWNER:
             self.opened = True
+            self.confirmed = self.slot_in_use, self.end_ns
             self.site.gate_doubtful_until_ns = 0
 
     def closed(self, now_ns: int) -> None:
@@ -104,7 +105,7 @@ class Ownership(Group):
         leaving.closed(self, now_ns)
 
     def gate_failed(self, reason: str, now_ns: int) -> None:
-        """The kernel refused: a round ends without a request; a close is ordered again later."""
+        """The kernel refused: a round ends without a request, or without effect; a close is ordered again later."""
         site = self.site
         if reason != self.told_refusal and now_ns - self.told_refusal_ns >= TELL_REFUSAL_NS:
             self.told_refusal, self.told_refusal_ns = reason, now_ns
@@ -112,6 +113,8 @@ class Ownership(Group):
         self.gate_failures += 1
         if self.round is not None:
             rounds.fail(self, self.round, f"the kernel refused the gate's timer: {reason}", now_ns)
+        elif self.state is GroupState.OWNER and self.opened:
+            self.slot_in_use, self.end_ns = self.confirmed  # the slot that was won is not open
         if self.state is GroupState.OWNER and self.gate_failures >= GATE_FAILURES_MAX:
             site.gate_doubtful_until_ns = now_ns + GATE_DOUBTFUL_NS
             successor = handover.successor(self)

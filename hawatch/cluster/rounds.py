@@ -23,10 +23,12 @@ from hawatch.cluster.parameters import in_units
 from hawatch.cluster.quorum import Phase, Round, lost, unwinnable, won
 from hawatch.cluster.states import Trigger
 from hawatch.cluster.wire import Deny, DenyReason, Grant, GroupState, Request
-from hawatch.model import NS_PER_MS, Severity
+from hawatch.model import NS_PER_MS, NS_PER_S, Severity
 
 HURRY_NS = 5 * NS_PER_MS
 """So soon an acceptor is asked again that refused because it had not heard of a release: that is on its way."""
+LIFETIME_SPARE_NS = NS_PER_S // 2
+"""What an address is to outlive a lease by: the kernel counts its life in whole seconds."""
 ASKS_PER_ROUND = 3
 """A round's request is sent so often while answers are missing; acceptors repeat an answer, they don't extend it."""
 
@@ -250,10 +252,10 @@ def open_up(group: Group, now_ns: int) -> None:
 
 
 def keep_addresses(group: Group, now_ns: int) -> None:
-    """Refresh the addresses' life when half of it is over."""
+    """Refresh the addresses' life where it might end before the lease that was just won."""
     assert group.state is GroupState.OWNER
     lifetime_ns = group.site.parameters.address_lifetime_ns
-    if now_ns - group.kept_ns >= lifetime_ns // 2:
+    if group.kept_ns + lifetime_ns - LIFETIME_SPARE_NS < group.end_ns:
         group.kept_ns = now_ns
         group.site.commands.append(AddAddresses(group.name, lifetime_ns))
 

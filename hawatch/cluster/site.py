@@ -56,6 +56,11 @@ class PeerReport:
     claims: dict[int, PeerClaim] = field(default_factory=dict)
 
     @property
+    def owns(self) -> bool:
+        """Whether it says that it owns a group."""
+        return any(claim.state == GroupState.OWNER for claim in self.claims.values())
+
+    @property
     def paused(self) -> bool:
         """Whether it was given away, or is being stopped."""
         return bool(self.flags & PAUSED)
@@ -146,6 +151,10 @@ class Site:
     def alive(self, node: int) -> bool:
         """Return whether the detector thinks that a peer lives."""
         return self.detector.peers[node].state in (PeerState.ALIVE, PeerState.LATE)
+
+    def leader(self) -> int:
+        """Return the director that others keep step with: the first of those that live and own something, else 0."""
+        return min((node for node in self.directors if self.reports[node].owns and self.alive(node)), default=0)
 
     def owner_claim(self, group: int, now_ns: int) -> tuple[int, PeerClaim] | None:
         """Return the director that says, freshly, that it owns the group."""

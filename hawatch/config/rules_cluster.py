@@ -83,6 +83,8 @@ def link_families(config: Config) -> Iterator[Finding]:
 
 def scopes(config: Config) -> Iterator[Finding]:
     """What is asked or heard has an address that means the same on every interface."""
+    if not config.leased:
+        return
     places: list[tuple[Path, str]] = [
         (("cluster", "gateway", number), address) for number, address in enumerate(config.cluster.gateway)
     ]

@@ -16,12 +16,22 @@ OUTSIDE = """[hawatch.probes]
 tcp = outside:Better
 broken = outside_that_is_not_there:Probe
 odd = json:JSONDecoder
+strange = strange_outside:StrangeProbe
+"""
+STRANGE = """from hawatch.plugin import Options, Probe
+class Thing:
+    pass
+class StrangeOptions(Options):
+    thing: Thing = Thing()
+class StrangeProbe(Probe):
+    options_type = StrangeOptions
 """
 
 
 @pytest.fixture
 def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Install a package with three probes, none of them good."""
+    """Install a package with four probes, none of them good."""
+    (tmp_path / "strange_outside.py").write_text(STRANGE)
     metadata = tmp_path / "outside-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: outside\nVersion: 1.0\n")
@@ -53,6 +63,7 @@ def test_a_built_in_one_cannot_be_replaced() -> None:
         ("nonsense", 'no probe of type "nonsense" is installed; there are: broken, dns'),
         ("broken", 'the probe "broken" .* cannot be loaded: ModuleNotFoundError'),
         ("odd", 'the probe "odd" .* is no subclass'),
+        ("strange", 'the options of the probe "strange" .* cannot be used: .*Thing'),
     ],
 )
 def test_what_cannot_be_had_is_told(probe_type: str, words: str) -> None:

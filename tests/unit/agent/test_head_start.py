@@ -214,6 +214,26 @@ def test_a_configuration_that_is_new_gets_as_far_once_it_is_accepted(places: Pla
     assert ahead(places, []) == 0
 
 
+@pytest.mark.parametrize("words", ["broken", '{"version": 99, "of": "another release"}'])
+def test_a_configuration_that_is_new_leaves_a_broken_word_of_the_administrator_to_the_core(
+    places: Places, words: str
+) -> None:
+    places.admin_file.write_text(words)
+    assert ahead(places, []) is None
+    assert places.admin_file.read_text() == words
+
+
+def test_a_secret_that_is_gone_is_no_mistake_of_what_is_left_behind(places: Places) -> None:
+    secret = places.state_dir / "token"
+    secret.write_text("a")
+    secret.chmod(0o600)
+    places.config_file.write_text(TEXT + f'[console.user.alice]\ntoken_file = "{secret}"\n')
+    settings, content = load_settings(places, "lvs1"), places.config_file.read_bytes()
+    secret.unlink()
+    remember(settings, content)
+    assert not places.head_start_file.exists()
+
+
 def test_it_imports_nothing_that_it_is_ahead_of() -> None:
     code = "import sys, hawatch.agent.head_start; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()

@@ -23,6 +23,7 @@ from hawatch.cluster.effects import (
     Emit,
     GateArmed,
     GateClosed,
+    GateFailed,
     GateOpened,
     GatewayAnswer,
     NodeEvent,
@@ -37,7 +38,7 @@ from hawatch.cluster.effects import (
 from hawatch.cluster.keys import KeyRing
 from hawatch.cluster.membership import FormerRun, GroupSettings, Member, Membership, QuorumMode
 from hawatch.cluster.node import Node
-from hawatch.cluster.parameters import PROFILES
+from hawatch.cluster.parameters import PROFILES, LeaseParameters
 from hawatch.cluster.wire import GroupState
 from hawatch.model import NS_PER_MS, NS_PER_S, Event
 
@@ -89,7 +90,9 @@ class SmallSite:
         groups: tuple[GroupSettings, ...] = (),
         seed: int = 1,
         silent: bool = True,
+        parameters: LeaseParameters = PARAMETERS,
     ) -> None:
+        self.parameters = parameters
         self.now_ns = 1000 * NS_PER_S
         self.random = random.Random(seed)
         names = ["a", "b"] + (["w"] if quorum is QuorumMode.WITNESS else [])
@@ -104,6 +107,8 @@ class SmallSite:
         self.cut: set[tuple[str, str]] = set()
         self.slow: dict[tuple[str, str], int] = {}
         """What datagrams from one to another take longer than others, in nanoseconds."""
+        self.refusing: set[str] = set()
+        """Nodes whose kernel opens no slot."""
         self.gateway = True
         self.arp_answers = True
         """Somebody whose gate is open answers an ARP probe."""
@@ -116,7 +121,7 @@ class SmallSite:
     # --- machines ----------------------------------------------------------------------------------------
 
     def membership(self, name: str) -> Membership:
-        return Membership("test", name, self.members, self.groups, PARAMETERS, self.quorum)
+        return Membership("test", name, self.members, self.groups, self.parameters, self.quorum)
 
     def boot(self, name: str, *, silent: bool = True, power: bool = True) -> None:
         place = self.places[name]
@@ -184,6 +189,8 @@ class SmallSite:
                     gate = place.gates[group]
                     gate.active[slot], gate.ends_ns[slot] = False, self.now_ns + duration_ns
                     later(GateArmed(group, number))
+                case Activate(group=group) if place.name in self.refusing:
+                    later(GateFailed(group, "no memory"))
                 case Activate(group=group, slot=slot, number=number):
                     place.gates[group].active[slot] = True
                     later(GateOpened(group, number))

@@ -19,6 +19,7 @@ from hawatch.cluster.effects import (
     Tick,
 )
 from hawatch.cluster.membership import GroupSettings, QuorumMode
+from hawatch.cluster.parameters import PROFILES
 from hawatch.cluster.quorum import Round
 from hawatch.cluster.report import report
 from hawatch.cluster.rounds import missing
@@ -479,7 +480,7 @@ def test_without_a_witness_an_owner_that_still_answers_on_the_clients_network_ke
     site.run(20 * NS_PER_S)
     assert site.open() == ["a"]
     assert site.two_owners == 0
-    assert "so its owner lives" in site.node("b").groups["web"].reason
+    assert site.run_until(lambda: "so its owner lives" in site.node("b").groups["web"].reason) < 2 * T_NS
 
 
 def test_with_a_gateway_a_director_that_is_cut_off_does_not_take_over() -> None:
@@ -585,6 +586,54 @@ def test_a_standby_beats_on_without_an_owner() -> None:
     assert site.state("b") is GroupState.STANDBY
     beats = [one for one in sent_by(site, "b", "w") if any(isinstance(each, Heartbeat) for each in one.messages)]
     assert len(beats) in {2, 3}
+
+
+@pytest.mark.parametrize("refusals", [1, 2])
+def test_a_slot_that_the_kernel_does_not_open_is_not_relied_on(refusals: int) -> None:
+    """The one that is open is left alone by the next rounds, and its end is the owner's."""
+    site = settled()
+    gate, group = site.places["a"].gates["web"], site.node("a").groups["web"]
+    site.refusing = {"a"}
+    for _ in range(8 * refusals):
+        site.run(R_NS // 8)
+        assert site.open() == ["a"]
+        ends_ns = [end for end, active in zip(gate.ends_ns, gate.active, strict=True) if active]
+        assert group.end_ns <= max(ends_ns)
+    assert group.gate_failures == refusals
+    site.refusing = set()
+    for _ in range(40):
+        site.run(R_NS // 8)
+        assert site.open() == ["a"]
+    assert site.node("b").groups["web"].acquisitions == 0
+
+
+def test_directors_without_an_owner_keep_their_own_time() -> None:
+    site = SmallSite()
+    for name in "ab":
+        site.admin(name, AdminAction.GIVEAWAY)
+    site.run(6 * T_NS)
+    assert site.open() == []
+    beats = {name: site.node(name).beats for name in "ab"}
+    site.run(80 * R_NS)
+    assert {name: site.node(name).beats - count for name, count in beats.items()} == dict.fromkeys("ab", 80)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_an_address_outlives_every_lease(profile: str) -> None:
+    """Whatever renewals are lost."""
+    parameters = PROFILES[profile]
+    for lost in range(4):
+        site = SmallSite(parameters=parameters)
+        site.run(4 * parameters.lease_ns)
+        site.run(parameters.heartbeat_ns // 3)
+        group, owned = site.node("a").groups["web"], 0
+        for turn in range(40):
+            site.cut = {("a", "b"), ("a", "w")} if turn % (lost + 1) else set()
+            site.run(parameters.heartbeat_ns)
+            if group.state is GroupState.OWNER:
+                owned += 1
+                assert group.end_ns + NS_PER_S // 4 < group.kept_ns + parameters.address_lifetime_ns
+        assert owned > 20
 
 
 def test_owners_keep_their_own_time() -> None:
