@@ -55,7 +55,7 @@ class GroupEffects(Effects, Protocol):
         """Return what is wrong with addresses and interfaces, a sentence each."""
 
     async def wait_links(self) -> None:
-        """Return when the kernel says that an interface has changed."""
+        """Return when the kernel says that an interface has changed, or the gateways' answering has."""
 
     def set_settings(self, settings: Settings) -> None:
         """Have this configuration ready for `InstallGroups`."""

@@ -277,7 +277,7 @@ class KernelEffects:
             self._nursery.start_soon(partial(watch_kernel, ADDRESS_GROUPS, self._note_taken, kinds=(RTM_DELADDR,)))
             self._start(self._keep_addresses)
             self._start(watch_kernel, (LINK_GROUP,), lambda: self._links_changed.set())
-            self._start(self._gateway.run)
+            self._start(self._gateway.run, lambda: self._links_changed.set())
             self._start(self._watch_forwarders)
             await trio.sleep_forever()
 
@@ -358,7 +358,7 @@ class KernelEffects:
     # --- fitness ---------------------------------------------------------------------------------------------
 
     async def wait_links(self) -> None:
-        """Return when the kernel says that an interface has changed."""
+        """Return when the kernel says that an interface has changed, or the gateways' answering has."""
         self._links_changed = trio.Event()
         await self._links_changed.wait()
 

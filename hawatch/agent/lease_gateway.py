@@ -6,7 +6,7 @@ import contextlib
 import select
 import socket
 import time
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 
 import trio
 
@@ -32,12 +32,15 @@ class GatewayWatch:
         self.timeout_s = min(GATEWAY_TIMEOUT_MAX_S, hold_down_s / 4)
         self.answers = True
 
-    async def run(self) -> None:
-        """Ask until cancelled."""
+    async def run(self, changed: Callable[[], None]) -> None:
+        """Ask until cancelled; call `changed` at once when they do not answer any more, or do again."""
         unanswered = 0
         while self.gateways:
             unanswered = 0 if await any_answers(self.gateways, self.timeout_s) else unanswered + 1
-            self.answers = unanswered < GATEWAY_UNANSWERED_MAX
+            answers = unanswered < GATEWAY_UNANSWERED_MAX
+            if answers != self.answers:
+                self.answers = answers
+                changed()
             await trio.sleep(self.interval_s)
 
 

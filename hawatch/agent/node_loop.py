@@ -191,11 +191,12 @@ class NodeLoop:
             count = self._read(place, queue, allowed)
             budget.spend(count)
             others = reception.rejections[Rejection.VERSION] - others
-            self.noise.note(self._links[place].address, self._origin(place, member), Noise.VERSION, others)
+            if others:
+                self._note_noise(place, member, Noise.VERSION, others)
             forged = reception.unverified - unverified
             if forged:
                 forgeries.spend(forged)
-                self.noise.note(self._links[place].address, self._origin(place, member), Noise.UNVERIFIED, forged)
+                self._note_noise(place, member, Noise.UNVERIFIED, forged)
                 if not forgeries.allowed(self._now_ns()):
                     self._narrow(place, member, queue)
             if allowed < DATAGRAMS_PER_TURN:
@@ -219,8 +220,10 @@ class NodeLoop:
             self._widen_at[place, member] += NARROW_S  # should it fail, it is tried again then
             queue.set_door(None)  # the member may have been started anew
 
-    def _origin(self, place: int, member: int) -> str:
-        return f"{self.node.links[member][place]}, the address of {self.node.site.name(member)}"
+    def _note_noise(self, place: int, member: int, kind: Noise, count: int) -> None:
+        """Count what came from a member's address."""
+        origin = f"{self.node.links[member][place]}, the address of {self.node.site.name(member)}"
+        self.noise.note(self._links[place].address, origin, kind, count)
 
     def _read(self, place: int, queue: MemberQueue, allowed: int) -> int:
         """Give the node what has come in, and return how many datagrams that was."""
@@ -240,7 +243,7 @@ class NodeLoop:
                 count, address = link.meet_strangers()
                 self.noise.note(link.address, address or "strangers", Noise.STRANGER, count)
                 for member, queue in link.queues.items():
-                    self.noise.note(link.address, self._origin(place, member), Noise.UNLIKE, queue.newly_dropped())
+                    self._note_noise(place, member, Noise.UNLIKE, queue.newly_dropped())
             event = self.noise.event(self._now_ns())
             if event is not None:
                 self._emit([event])

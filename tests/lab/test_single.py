@@ -51,7 +51,7 @@ def test_a_single_director_owns_its_groups_and_brings_their_addresses_up(one: Ag
         said = one.ctl(*words.split())
         assert (said.status, said.out) == (REFUSED, ""), words
         assert "lvs1 is a single director" in said.err
-    shown = one.node.run("ip", "-o", "address", "show", "dev", "eth0")
+    shown = one.node.run("ip", "-o", "address", "show", "scope", "global", "dev", "eth0")
     assert one.stop() == 0
     assert one.ctl("status").status == UNAVAILABLE
     assert one.has(VIP)
@@ -59,7 +59,7 @@ def test_a_single_director_owns_its_groups_and_brings_their_addresses_up(one: Ag
     one.kill()
     assert one.has(VIP)
     one.start()
-    assert one.node.run("ip", "-o", "address", "show", "dev", "eth0") == shown
+    assert one.node.run("ip", "-o", "address", "show", "scope", "global", "dev", "eth0") == shown
     one.node.ip(f"address del {VIP}/32 dev eth0")
     until(lambda: any(event["name"] == "vip_restored" for event in one.events()), "the address is put back")
     assert one.has(VIP)

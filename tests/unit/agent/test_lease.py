@@ -154,3 +154,21 @@ def test_directors_notice_that_a_gateway_is_gone_or_back_within_the_hold_down(pr
     hold_down_s = PROFILES[profile].hold_down_ns / NS_PER_S
     watch = GatewayWatch(["192.0.2.254"], hold_down_s)
     assert watch.interval_s + watch.timeout_s <= 0.75 * hold_down_s
+
+
+async def test_a_gateway_that_answers_no_more_or_again_is_told_once() -> None:
+    watch, told, back = GatewayWatch(["240.0.0.1"], 0.08), list[bool](), trio.Event()
+
+    def changed() -> None:
+        told.append(watch.answers)
+        watch.gateways = ["127.0.0.1"]
+        if watch.answers:
+            back.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch.run, changed)
+        with trio.fail_after(5):
+            await back.wait()
+        await trio.sleep(3 * watch.interval_s)
+        nursery.cancel_scope.cancel()
+    assert told == [False, True]
