@@ -401,7 +401,7 @@ class Demo:
         )
         write_zone(liar.folder)
         liar.signal(signal.SIGHUP)
-        begun = time.monotonic()
+        begun = self.wait_answer(liar, VIP)
         story.measure("it repents: in IPVS again", self.wait(DNS, server, 1, begun), RISE * INTERVAL_S + ALLOWANCE_S)
         self.show_events("server_up")
 
