@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections import deque
 from collections.abc import Callable
@@ -14,10 +13,9 @@ from hawatch.agent.pace import next_turn
 from hawatch.agent.process import notify_service_manager
 from hawatch.model import NS_PER_MS, NS_PER_S
 
-MEASURE_INTERVAL_S = 0.5
-WINDOW = 480
+MEASURE_INTERVAL_S = 1.0
+WINDOW = 240
 """Measurements remembered: four minutes."""
-NOTIFY_INTERVAL_S = 1.0
 
 
 class LagMeter:
@@ -52,14 +50,12 @@ async def measure_lag(meter: LagMeter, status_line: Callable[[], str]) -> None:
     The watchdog is fed by this loop and by nothing else: a core that cannot decide is not alive.
     """
     address = os.environ.get("NOTIFY_SOCKET", "")
-    notify_at = -math.inf
     told = ""
     while True:
         due = next_turn(MEASURE_INTERVAL_S)
         await trio.sleep_until(due)
         meter.note(int((trio.current_time() - due) * NS_PER_S))
-        if due >= notify_at and address:
-            notify_at = due + NOTIFY_INTERVAL_S
+        if address:
             line = status_line()
             notify_service_manager(address, "WATCHDOG=1" if line == told else f"WATCHDOG=1\nSTATUS={line}")
             told = line

@@ -29,7 +29,7 @@ from hawatch.model import NS_PER_MS, NS_PER_S, Event, Severity
 
 STOP_S = 3.0
 """Giving everything away may take so long at the agent's end."""
-FITNESS_INTERVAL_S = 0.5
+FITNESS_INTERVAL_S = 1.0
 LAST_WRITE_S = 0.5
 """At the agent's end the disk is waited for so long."""
 RETRY_FIRST_S, RETRY_MAX_S = 0.1, 5.0

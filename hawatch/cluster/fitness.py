@@ -24,7 +24,7 @@ FITNESS_MAX = 65_535
 
 INTERFACES, SERVERS, GATEWAY, PUNCTUAL = 8, 4, 2, 1
 """What each thing is worth; each more than all that follow."""
-TURNS = 20
+TURNS = 10
 """Turns of the loop that are looked back at for its punctuality."""
 
 
