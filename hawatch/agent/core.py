@@ -123,6 +123,7 @@ class Core:
         self.ownership: Ownership = legacy.ownership(settings, gaveaway, self.admin.remember_giveaway)
         self.ownership.watch_servers(lambda: self.table.count_seen())
         self.lag = LagMeter()
+        self.ownership.tell_lateness(self.lag.note)
         self.started_wall_ns = legacy.started_wall_ns
         self._leash = leash
         self._kernels = kernels

@@ -14,12 +14,12 @@ from hawatch.agent.process import notify_service_manager
 from hawatch.model import NS_PER_MS, NS_PER_S
 
 MEASURE_INTERVAL_S = 1.0
-WINDOW = 240
-"""Measurements remembered: four minutes."""
+WINDOW = 1000
+"""Measurements remembered: one a second, and those of the lease's turns."""
 
 
 class LagMeter:
-    """How late the core's loop ran what was due, over the last four minutes."""
+    """How late the core's loop ran what was due, over the last measurements."""
 
     def __init__(self) -> None:
         self._late_ns: deque[int] = deque(maxlen=WINDOW)
@@ -40,7 +40,7 @@ class LagMeter:
         return ordered[min(len(ordered) - 1, int(fraction * len(ordered)))] / NS_PER_MS
 
     def max_ms(self) -> float:
-        """Return the worst of the last four minutes."""
+        """Return the worst of the last measurements."""
         return max(self._late_ns, default=0) / NS_PER_MS
 
 

@@ -86,6 +86,7 @@ class LeasedOwnership:
         self._emit: Emit | None = None
         lease_s = settings.config.cluster.parameters.lease_ns / NS_PER_S
         self._memory = LeaseMemory(settings.places, self._tell_broken, lease_s)
+        self._tell_lateness: Callable[[int], None] = lambda late_ns: None
         self._count_servers: CountServers = lambda: (0, 0, 0)
         self._problem = "this agent has just started"
 
@@ -136,7 +137,7 @@ class LeasedOwnership:
             self._loop = NodeLoop(
                 node, port, now_ns, emit, effects,
                 changed=changed, remember=self._remember_giveaway, remember_pins=self._memory.keep_pins,
-                remember_run=self._memory.keep_run,
+                remember_run=self._memory.keep_run, late=self._tell_lateness,
             )  # fmt: skip
             self._effects = effects
             self._ready.set()
@@ -177,6 +178,10 @@ class LeasedOwnership:
     def watch_servers(self, count: CountServers) -> None:
         """Look at the real servers, too: part of the fitness."""
         self._count_servers = count
+
+    def tell_lateness(self, tell: Callable[[int], None]) -> None:
+        """Tell of each heartbeat how late it was."""
+        self._tell_lateness = tell
 
     def set_settings(self, settings: Settings) -> None:
         """Go on by a new configuration."""

@@ -90,8 +90,12 @@ class NodeLoop:
         remember: Callable[[bool], None] = lambda paused: None,
         remember_pins: Callable[[tuple[str, ...], tuple[str, ...]], None] = lambda groups, forced: None,
         remember_run: Callable[[FormerRun], None] = lambda run: None,
+        late: Callable[[int], None] = lambda late_ns: None,
     ) -> None:
-        """`changed` is called when `node.owned()` has; what begins with `remember` has it kept on disk: never waits."""
+        """`changed` is called when `node.owned()` has, `late` with how late the node was woken, in nanoseconds.
+
+        What begins with `remember` has it kept on disk: never waits.
+        """
         self.node = node
         self.stopped = trio.Event()
         self._now_ns = now_ns
@@ -101,6 +105,7 @@ class NodeLoop:
         self._remember = remember
         self._remember_pins = remember_pins
         self._remember_run = remember_run
+        self._late = late
         self._inbox: deque[NodeEvent] = deque()
         self._busy = False
         self._timer_ns = now_ns()
@@ -250,7 +255,9 @@ class NodeLoop:
 
     async def _keep_time(self) -> None:
         while True:
-            if self._timer_ns <= self._now_ns():
+            late_ns = self._now_ns() - self._timer_ns
+            if late_ns >= 0:
+                self._late(late_ns)
                 self._timer_ns = self._now_ns() + int(SLEEP_MAX_S * NS_PER_S)
                 self.give(Tick())
                 continue

@@ -38,6 +38,9 @@ class Ownership(Protocol):
     def watch_servers(self, count: CountServers) -> None:
         """Count the real servers with this, whenever that matters."""
 
+    def tell_lateness(self, tell: Callable[[int], None]) -> None:
+        """Tell of each turn with a time of its own how many nanoseconds late it was."""
+
     def status(self) -> Mapping[str, object]:
         """Return the keys `quorum`, `directors` and `groups` of the status."""
 
@@ -118,6 +121,9 @@ class SingleOwnership:
 
     def watch_servers(self, count: CountServers) -> None:
         """Do nothing: there is nobody fitter."""
+
+    def tell_lateness(self, tell: Callable[[int], None]) -> None:
+        """There are no such turns."""
 
     def status(self) -> Mapping[str, object]:
         """Say that everything is owned, and why."""

@@ -115,7 +115,7 @@ counter worker_skipped_checks_total | worker | Checks left out, for the one befo
 counter worker_discarded_results_total | worker | Failures not counted, for they tell of this machine
 counter process_cpu_seconds_total | worker | CPU time, user and system
 gauge process_resident_memory_bytes | worker | Memory, with what the processes share counted in each
-histogram core_lag_seconds | | How late the core's loop was, measured once a second
+histogram core_lag_seconds | | How late the core's loop was, measured once a second and at each heartbeat
 
 counter events_total | name | Events that this console has taken in
 gauge events_waiting | | Events that wait to be written to the journal

@@ -20,7 +20,7 @@ def test_quantiles() -> None:
     assert meter.max_ms() == 99.0
 
 
-def test_only_the_last_four_minutes_count() -> None:
+def test_only_the_last_measurements_count() -> None:
     meter = LagMeter()
     meter.note(1000 * NS_PER_MS)
     for _ in range(WINDOW):
