@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+import time
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -84,13 +85,14 @@ class Trial:
         self.events: list[Event] = []
         self.remembered: list[bool] = []
         self.owned_changed = 0
+        self.late_ns: list[int] = []
         self.loops: dict[str, NodeLoop] = {}
         for name in ("a", "b", "w"):
             membership = Membership("t", name, members, (GroupSettings("web", "a"),), PROFILES["fast"])
             node = Node(membership, RING, boot=now_ns(), random=random.Random(name), now_ns=now_ns(), silent=False)
             self.loops[name] = NodeLoop(
                 node, port, now_ns, self.events.extend, self.effects.get(name),
-                changed=self.note_change, remember=self.remembered.append,
+                changed=self.note_change, remember=self.remembered.append, late=self.late_ns.append,
             )  # fmt: skip
 
     def note_change(self) -> None:
@@ -128,6 +130,20 @@ async def test_one_owns_and_a_switchover_moves_it() -> None:
         nursery.cancel_scope.cancel()
     assert all(each.cancelled for each in trial.effects.values())
     assert "switchover" in [event.name for event in trial.events]
+
+
+async def test_each_turn_tells_how_late_it_was() -> None:
+    """So a stall of some heartbeats is seen, whenever it comes."""
+    trial, stall_s = Trial(), 0.3
+    async with trio.open_nursery() as nursery:
+        for loop in trial.loops.values():
+            nursery.start_soon(loop.run)
+        await trial.owner("a")
+        trial.late_ns.clear()
+        time.sleep(stall_s)
+        await trio.sleep(PROFILES["fast"].heartbeat_ns / NS_PER_S)
+        nursery.cancel_scope.cancel()
+    assert max(trial.late_ns) >= stall_s * NS_PER_S - PROFILES["fast"].heartbeat_ns
 
 
 async def test_a_loop_that_is_closed_answers_what_was_asked() -> None:
