@@ -92,11 +92,16 @@ def ask_again_ns(group: Group, round_: Round) -> int:
 
 
 def renew(group: Group, now_ns: int) -> None:
-    """Start a round if enough acceptors can hear and be heard; else as soon as they answer."""
+    """Start a round if enough acceptors can hear and be heard; else as soon as they answer.
+
+    While the kernel has not said that it opened the slot that was won last, the other one may be the only one open.
+    """
     assert group.state is GroupState.OWNER
     if group.round is not None:
+        group.wants_round = group.round.forced  # it lasts a heartbeat, and may have begun a little after the last one
         return
-    if group.forced or group.site.proven(now_ns):
+    opening = group.opened and (group.slot_in_use, group.end_ns) != group.confirmed
+    if not opening and (group.forced or group.site.proven(now_ns)):
         start(group, now_ns)
     else:
         group.wants_round = True

@@ -607,6 +607,24 @@ def test_a_slot_that_the_kernel_does_not_open_is_not_relied_on(refusals: int) ->
     assert site.node("b").groups["web"].acquisitions == 0
 
 
+def test_a_slot_that_the_kernel_does_not_open_is_not_relied_on_by_who_was_forced_either() -> None:
+    """Its rounds end when the next one is due: that one waits for the kernel's word."""
+    site = forced()
+    site.run(4 * R_NS)
+    group = site.node("b").groups["web"]
+    site.refusing = {"b"}
+    for _ in range(8):
+        site.run(R_NS // 8)
+        assert site.open() == ["b"]
+    assert group.gate_failures == 1
+    site.refusing = set()
+    renewals = group.renewals
+    for _ in range(80):
+        site.run(R_NS // 8)
+        assert site.open() == ["b"]
+    assert group.renewals >= renewals + 9
+
+
 def test_directors_without_an_owner_keep_their_own_time() -> None:
     site = SmallSite()
     for name in "ab":
