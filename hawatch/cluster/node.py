@@ -189,6 +189,8 @@ class Node:
 
     def go_on(self, now_ns: int) -> list[Command]:
         """Do what is due, whatever woke this node, and return all commands."""
+        if self.next_beat_ns > self.due_ns and not self.at_rest():
+            self.next_beat_ns = self.due_ns  # its first renewal goes with that beat
         if now_ns >= self.next_beat_ns:
             self.beat(now_ns)
         for each in self.groups.values():
@@ -299,13 +301,17 @@ class Node:
         """
         heartbeat_ns = self.site.parameters.heartbeat_ns
         wait_ns = self.next_beat_ns - now_ns
-        if any(each.state not in (GroupState.STANDBY, GroupState.RELEASED) for each in self.groups.values()):
+        if not self.at_rest():
             return
         if wait_ns <= heartbeat_ns // FOLLOW_PART:
             self.next_beat_ns, self.following = min(self.next_beat_ns, now_ns), True
         elif wait_ns < heartbeat_ns:
             self.next_beat_ns -= heartbeat_ns // SLACK_PART
             self.due_ns = self.next_beat_ns
+
+    def at_rest(self) -> bool:
+        """Return whether this director owns nothing and wants nothing."""
+        return all(each.state in (GroupState.STANDBY, GroupState.RELEASED) for each in self.groups.values())
 
     # --- speaking --------------------------------------------------------------------------------------------
 
@@ -453,6 +459,8 @@ class Node:
             return
         for group in [each for each in self.groups.values() if each.dropped and each.idle()]:
             self.numbers[group.name] = group.number
+            for report in self.site.reports.values():
+                report.claims.pop(group.group, None)  # nothing that is said of it from now on is heard
             del self.groups[group.name], self.by_identifier[group.group]
         if any(group.dropped for group in self.groups.values()):
             return

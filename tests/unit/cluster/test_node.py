@@ -669,6 +669,33 @@ def test_owners_keep_their_own_time() -> None:
         assert site.node(name).groups[group].renewals == renewals[name] + 20
 
 
+def test_who_was_a_standby_a_moment_ago_renews_in_time() -> None:
+    """A heartbeat after its last beat: it does not wait for the former owner's any more."""
+    site = settled()
+    site.run(10 * R_NS)
+    node = site.node("b")
+    site.run_until(lambda: node.due_ns >= site.now_ns + R_NS)
+    beat_ns = site.now_ns
+    assert node.next_beat_ns > beat_ns + R_NS
+    assert site.ask("b", AdminAction.SWITCHOVER, "web", "b").done
+    site.run_until(lambda: node.groups["web"].renewals == 1)
+    assert site.now_ns - beat_ns < R_NS + 4 * DELAY_NS
+
+
+def test_nobody_is_followed_for_a_group_that_is_shared_no_more() -> None:
+    site = settled()
+    assert site.node("b").site.leader() == identifier("a")
+    share_mail(site, "a", "b", "w")
+    site.groups = site.groups[1:]
+    for name in "ba":
+        place = site.places[name]
+        site.give(place, place.life, GroupsChanged(site.groups))
+    assert site.ask("a", AdminAction.GIVEAWAY).done
+    site.run_until(lambda: site.owned_by("b", "mail"))
+    site.run(3 * T_NS)
+    assert (site.node("a").site.leader(), site.node("b").site.leader()) == (identifier("b"), 0)
+
+
 def test_several_groups_move_apart() -> None:
     site = SmallSite(groups=(GroupSettings("web", "a"), GroupSettings("mail", "b")))
     site.run(4 * T_NS)
