@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from hawatch.agent.core import REMEMBER_S
 from hawatch.agent.events import Record, read_back
 from hawatch.agent.head_start import take_head_start
 from hawatch.agent.places import Places
@@ -443,6 +444,23 @@ def test_a_reload_gives_the_next_start_its_head_start(agent: Agent) -> None:
     assert start() == 0, "the kernel has it all"
     agent.config.write_text(text)
     assert start() is None
+
+
+def test_a_reload_does_not_wait_for_a_disk_that_hangs(agent: Agent) -> None:
+    """What it leaves to the next start is left when the disk has come round."""
+    places = Places(agent.config, agent.directory / "run", agent.directory / "state")
+    os.mkfifo(places.head_start_file)  # who opens it waits, as at a disk that hangs
+    text = agent.config.read_text()
+    agent.config.write_text("".join(line for line in text.splitlines(True) if not line.startswith("probe")))
+    began = time.monotonic()
+    assert "probe" in agent.ctl("reload")
+    assert REMEMBER_S <= time.monotonic() - began < PATIENCE_S / 2
+    assert places.head_start_file.is_fifo()
+    assert set(agent.states().values()) == {"up"}
+    places.head_start_file.write_bytes(b"")  # it comes round
+    agent.wait(places.head_start_file.is_file)
+    agent.stop()
+    assert take_head_start(places, "lvs1", lambda: agent.kernel, lambda plan: []) == 0
 
 
 def test_a_service_that_is_taken_out_of_the_file_is_taken_out_of_the_kernel(agent: Agent) -> None:

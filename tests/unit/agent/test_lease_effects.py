@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -127,6 +128,38 @@ def test_addresses_of_many_groups_are_looked_at_at_once_and_not_for_a_renewal(ho
 
     hosts.on_a(lambda: trio.run(main))
     assert [(event.name, event.group) for event in events] == [("vip_restored", "g5")]
+
+
+def test_addresses_that_are_taken_one_after_the_other_are_put_back_together(
+    hosts: TwoHosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease_effects, "TOGETHER_S", 0.05)  # a busy machine takes its time between the two
+    events: list[Event] = []
+    first, second = (VipAddress.parse(f"{address}/32", "eth0") for address in (VIP, "192.0.2.111"))
+
+    async def main() -> None:
+        rows = ", ".join(f'{{ address = "{one.address}/32", interface = "eth0" }}' for one in (first, second))
+        config = load_text(f'{HEAD}[[group]]\nname = "web"\naddresses = [{rows}]\n')
+        effects = KernelEffects(replace(settings_of(tmp_path), config=config), events.extend)
+        other = Addresses()
+
+        async def script() -> None:
+            own(effects, "web")
+            other.remove([first])
+            while not effects._taken.is_set():
+                await trio.lowlevel.checkpoint()
+            for _ in range(10):  # whoever is to run because of it has run
+                await trio.lowlevel.checkpoint()
+            other.remove([second])
+            while len(other.present([first, second])) < 2:
+                await trio.sleep(0.01)
+            await trio.sleep(2 * PAUSE_S)
+
+        await play(effects, script)
+        other.close()
+
+    hosts.on_a(lambda: trio.run(main))
+    assert [event.reason for event in events] == [f"somebody removed {VIP}, {second.address}: put back"]
 
 
 def test_who_takes_an_address_away_again_and_again_is_told_of_now_and_then(hosts: TwoHosts, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from hawatch.actions.netlink import NETLINK_ROUTE
 from hawatch.actions.notifications import Listener
 from hawatch.actions.vip import ADDRESS_GROUPS, Addresses, VipAddress
 from hawatch.agent import lease_announcer, single_vips
+from hawatch.agent.group_vips import PAUSE_S
 from hawatch.agent.places import Places
 from hawatch.agent.settings import Settings
 from hawatch.agent.single_vips import SingleVips, from_word, to_word
@@ -117,6 +118,29 @@ def test_what_is_removed_by_hand_is_put_back(play: Play) -> None:
     (event,) = play.events
     assert (event.name, event.group) == ("vip_restored", "web")
     assert event.reason == f"somebody removed {VIP}: put back"
+
+
+def test_what_is_removed_one_after_the_other_is_put_back_together(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(single_vips, "TOGETHER_S", 0.05)  # a busy machine takes its time between the two
+    others = [VipAddress.parse(*word.split("@")) for word in BOTH]
+
+    async def script() -> None:
+        await play.up(VIP, VIP6)
+        await trio.sleep(3 * PAUSE_S)  # it waits for a change now
+        assert play.vips is not None
+        addresses = Addresses()
+        for one in others:
+            addresses.remove([one])
+            while not play.vips._changed.is_set():
+                await trio.lowlevel.checkpoint()
+            for _ in range(10):  # whoever is to run because of it has run
+                await trio.lowlevel.checkpoint()
+        addresses.close()
+        await play.until(lambda: play.events)
+        await trio.sleep(3 * PAUSE_S)
+
+    play.run(play.settings(web=BOTH), script)
+    assert [event.reason for event in play.events] == [f"somebody removed {VIP}, {VIP6}: put back"]
 
 
 def test_a_restart_changes_nothing(play: Play) -> None:
