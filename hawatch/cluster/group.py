@@ -47,10 +47,10 @@ class Group:
             now_ns + site.parameters.holder_ns + site.parameters.guard if adopted_slot is not None else 0
         )
         self.end_ns = 0
-        self.confirmed: tuple[int | None, int] = None, 0
-        """The slot in use and its end when the kernel last confirmed them."""
-        self.opened = False
-        """The kernel has confirmed gate and addresses since this director became the owner."""
+        self.confirmed = adopted_slot, 0
+        """The slot in use and its end when the kernel last confirmed them; the end of an adopted one is not known."""
+        self.opening = self.opened = False
+        """An `Activate` is not answered yet; gate and addresses were confirmed since this director became the owner."""
         self.gate_failures = 0
         self.told_refusal, self.told_refusal_ns = "", now_ns - TELL_REFUSAL_NS
         # Owning.

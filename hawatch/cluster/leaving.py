@@ -43,7 +43,7 @@ def order_close(group: Group, now_ns: int) -> None:
         group.round.phase = Phase.DONE
         group.round = None
     group.close_ordered_ns = now_ns
-    group.forced = group.wants_round = group.opened = False
+    group.forced = group.wants_round = group.opening = group.opened = False
     group.site.commands.append(CloseGate(group.name))
     group.pin(pinned=False)
 
@@ -61,7 +61,7 @@ def closed(group: Group, now_ns: int) -> None:
     """The kernel has closed the gate: clear away, and release the lease."""
     if group.state is not GroupState.CLOSING:
         return
-    group.slot_in_use = None
+    group.slot_in_use, group.confirmed = None, (None, 0)
     group.adopted_until_ns = group.end_ns = 0
     reason = group.reason
     group.move(Trigger.CLOSED, reason)

@@ -94,7 +94,7 @@ class Ownership(Group):
 
     def gate_opened(self) -> None:
         """The kernel has confirmed the gate and the addresses."""
-        self.gate_failures, self.told_refusal = 0, ""
+        self.gate_failures, self.told_refusal, self.opening = 0, "", False
         if self.state is GroupState.OWNER:
             self.opened = True
             self.confirmed = self.slot_in_use, self.end_ns
@@ -111,10 +111,13 @@ class Ownership(Group):
             self.told_refusal, self.told_refusal_ns = reason, now_ns
             site.emit("gate_failed", f"the kernel refused a change of the gate: {reason}", self.name, Severity.CRITICAL)
         self.gate_failures += 1
+        self.opening = False
         if self.round is not None:
             rounds.fail(self, self.round, f"the kernel refused the gate's timer: {reason}", now_ns)
         elif self.state is GroupState.OWNER and self.opened:
             self.slot_in_use, self.end_ns = self.confirmed  # the slot that was won is not open
+        elif self.state is GroupState.OWNER and self.confirmed[0] is not None:
+            self.slot_in_use = self.confirmed[0]  # adopted, and all that may be open
         if self.state is GroupState.OWNER and self.gate_failures >= GATE_FAILURES_MAX:
             site.gate_doubtful_until_ns = now_ns + GATE_DOUBTFUL_NS
             successor = handover.successor(self)

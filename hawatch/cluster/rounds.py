@@ -100,8 +100,7 @@ def renew(group: Group, now_ns: int) -> None:
     if group.round is not None:
         group.wants_round = group.round.forced  # it lasts a heartbeat, and may have begun a little after the last one
         return
-    opening = group.opened and (group.slot_in_use, group.end_ns) != group.confirmed
-    if not opening and (group.forced or group.site.proven(now_ns)):
+    if not group.opening and (group.forced or group.site.proven(now_ns)):
         start(group, now_ns)
     else:
         group.wants_round = True
@@ -207,6 +206,7 @@ def succeed(group: Group, round_: Round, now_ns: int) -> None:
         group.pin(pinned=group.pinned)
     group.end_ns = end_ns
     group.slot_in_use = round_.slot
+    group.opening = True
     site.commands.append(Activate(group.name, round_.slot, round_.number))
     if group.state is GroupState.OWNER:
         group.renewals += 1

@@ -625,6 +625,20 @@ def test_a_slot_that_the_kernel_does_not_open_is_not_relied_on_by_who_was_forced
     assert group.renewals >= renewals + 9
 
 
+def test_an_adopted_slot_is_left_alone_until_the_kernel_has_opened_another_one() -> None:
+    site = settled()
+    site.kill("a", power=False)
+    site.run(R_NS // 2)
+    site.refusing = {"a"}
+    site.boot("a", power=False)
+    group = site.node("a").groups["web"]
+    site.run_until(lambda: group.gate_failures == 1)
+    site.refusing = set()
+    assert site.run_until(lambda: not site.open(), 4 * T_NS) == 4 * T_NS
+    assert site.owned_by("a")
+    assert site.two_owners == 0
+
+
 def test_directors_without_an_owner_keep_their_own_time() -> None:
     site = SmallSite()
     for name in "ab":
