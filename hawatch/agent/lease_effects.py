@@ -208,6 +208,8 @@ class KernelEffects:
                     self._gate.arm(group, slot, duration_ns)
                     return [GateArmed(group, number)]
                 case Activate(group=group, slot=slot, number=number):
+                    if group in self._up and not self._gate.is_open(group):
+                        self._note_taken()  # nothing was put back meanwhile
                     self._gate.activate(group, slot)
                     return [GateOpened(group, number)]
                 case CloseGate(group=group):

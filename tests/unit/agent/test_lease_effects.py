@@ -162,6 +162,34 @@ def test_addresses_that_are_taken_one_after_the_other_are_put_back_together(
     assert [event.reason for event in events] == [f"somebody removed {VIP}, {second.address}: put back"]
 
 
+def test_what_was_taken_while_the_gate_was_closed_is_put_back_when_it_is_open_again(
+    hosts: TwoHosts, tmp_path: Path
+) -> None:
+    events: list[Event] = []
+    vip = VipAddress.parse(f"{VIP}/32", "eth0")
+
+    async def main() -> None:
+        effects = KernelEffects(settings_of(tmp_path, web=VIP), events.extend)
+        other = Addresses()
+
+        async def script() -> None:
+            own(effects, "web")
+            effects._gate.close("web")  # as when it was put back late, and the next round is under way
+            other.remove([vip])
+            await trio.sleep(2 * PAUSE_S)
+            assert not other.present([vip]), "nobody says that this director may have it"
+            effects.carry_out(Arm("web", 1, MINUTE_NS, 2))
+            effects.carry_out(Activate("web", 1, 2))
+            while not other.present([vip]):
+                await trio.sleep(0.01)
+
+        await play(effects, script)
+        other.close()
+
+    hosts.on_a(lambda: trio.run(main))
+    assert [event.name for event in events] == ["vip_restored"]
+
+
 def test_who_takes_an_address_away_again_and_again_is_told_of_now_and_then(hosts: TwoHosts, tmp_path: Path) -> None:
     events: list[Event] = []
     vip = VipAddress.parse(f"{VIP}/32", "eth0")
