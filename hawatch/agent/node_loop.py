@@ -160,7 +160,11 @@ class NodeLoop:
         self._busy = True
         try:
             while self._inbox:
-                self.carry_out(self.node.handle(self._inbox.popleft(), self._now_ns()))
+                now_ns = self._now_ns()
+                if now_ns >= self._timer_ns:  # the node does what is due, whatever has come in, and sets the next one
+                    self._late(now_ns - self._timer_ns)
+                    self._timer_ns = now_ns + int(SLEEP_MAX_S * NS_PER_S)
+                self.carry_out(self.node.handle(self._inbox.popleft(), now_ns))
         finally:
             self._busy = False
         owned = self.node.owned()
@@ -255,10 +259,7 @@ class NodeLoop:
 
     async def _keep_time(self) -> None:
         while True:
-            late_ns = self._now_ns() - self._timer_ns
-            if late_ns >= 0:
-                self._late(late_ns)
-                self._timer_ns = self._now_ns() + int(SLEEP_MAX_S * NS_PER_S)
+            if self._now_ns() >= self._timer_ns:
                 self.give(Tick())
                 continue
             with trio.CancelScope(deadline=self._wake_at()) as self._nap:

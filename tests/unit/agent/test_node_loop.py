@@ -21,6 +21,7 @@ from hawatch.cluster.effects import (
     Arm,
     CloseGate,
     Command,
+    DatagramReceived,
     GateArmed,
     GateClosed,
     GateOpened,
@@ -144,6 +145,22 @@ async def test_each_turn_tells_how_late_it_was() -> None:
         await trio.sleep(PROFILES["fast"].heartbeat_ns / NS_PER_S)
         nursery.cancel_scope.cancel()
     assert max(trial.late_ns) >= stall_s * NS_PER_S - PROFILES["fast"].heartbeat_ns
+
+
+async def test_a_turn_that_something_else_took_before_the_timer_tells_how_late_it_was() -> None:
+    """After a stall a datagram may be read first, and what is due is done with it."""
+    trial, stall_s = Trial(), 0.3
+    async with trio.open_nursery() as nursery:
+        for loop in trial.loops.values():
+            nursery.start_soon(loop.run)
+        await trial.owner("a")
+        trial.late_ns.clear()
+        time.sleep(stall_s)
+        for name in "ab":
+            trial.loops[name].give(DatagramReceived(0, b"noise"))
+        assert len(trial.late_ns) == 2
+        assert min(trial.late_ns) >= stall_s * NS_PER_S - 2 * PROFILES["fast"].heartbeat_ns
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_loop_that_is_closed_answers_what_was_asked() -> None:
