@@ -23,15 +23,17 @@ check: $(VENV)/.ready
 	MYPYPATH=build/types $(BIN)/mypy -p hawatch
 	$(BIN)/mkdocs build --quiet --strict --site-dir build/docs
 
-# Tests that need IPVS (mark: kernel) run on a kernel that has it, beside the others, which run here. None is skipped.
+# Tests that need IPVS (mark: kernel) run on a kernel that has it, and then those marked "beside", while the others run
+# here. None is skipped.
 test: packages check
-	@echo "the tests that need IPVS run beside these; what they say comes last"
-	@$(ON_IPVS) $(BIN)/pytest -m kernel >build/kernel-tests.log 2>&1 & there=$$!; \
-	trap 'kill $$there' INT TERM; \
-	$(BIN)/pytest -m 'not kernel'; here=$$?; \
-	wait $$there; there=$$?; \
-	cat build/kernel-tests.log; \
-	exit $$((here | there))
+	@echo "the tests that need IPVS, and some more, run beside these; what they say comes last"
+	@setsid sh -c '$(ON_IPVS) $(BIN)/pytest -m kernel; there=$$?; \
+	$(BIN)/pytest -m "beside and not kernel"; exit $$((there | $$?))' >build/beside.log 2>&1 & beside=$$!; \
+	trap 'kill -- -$$beside' INT TERM; \
+	$(BIN)/pytest -m 'not beside and not kernel'; here=$$?; \
+	wait $$beside; beside=$$?; \
+	cat build/beside.log; \
+	exit $$((here | beside))
 
 demo: packages $(VENV)/.ready
 	$(ON_IPVS) $(BIN)/python -m tests.lab.demo

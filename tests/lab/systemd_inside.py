@@ -17,6 +17,7 @@ import sys
 import sysconfig
 import threading
 from collections.abc import Callable
+from email import message_from_bytes, policy
 from pathlib import Path
 
 from hawatch.config.machine import CLOCK_SOURCE
@@ -103,13 +104,16 @@ class Mailbox(threading.Thread):
         while True:
             with self.listener.accept()[0] as connection, connection.makefile("rwb", buffering=0) as talk:
                 talk.write(b"220 mail.example ESMTP\r\n")
-                in_data = False
+                in_data, mail = False, b""
                 for line in talk:
                     if in_data:
-                        if line.startswith(b"Subject:"):
-                            self.subjects.append(line.decode().strip())
+                        mail += line
                         in_data = line != b".\r\n"
                         answer = b"" if in_data else b"250 taken\r\n"
+                        if not in_data:
+                            found = message_from_bytes(mail, policy=policy.SMTP)  # a long subject has several lines
+                            self.subjects.append(str(found["Subject"]))
+                            mail = b""
                     else:
                         in_data = line.upper().startswith(b"DATA")
                         answer = b"354 go on\r\n" if in_data else b"250 mail.example\r\n"

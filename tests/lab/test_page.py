@@ -13,7 +13,7 @@ import trio
 from tests.lab.browser import browser
 from tests.lab.page_site import NASTY, TOKEN, HostileBanner, PageSite, nasty_service
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.beside]
 
 CONTRAST = """
 (() => {

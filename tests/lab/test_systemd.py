@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(660)]
+pytestmark = [pytest.mark.slow, pytest.mark.beside, pytest.mark.timeout(660)]
 LIMIT_S = 540
 LAST_FACT = "* systemctl stop lets go of the VIP and leaves the table"
 
