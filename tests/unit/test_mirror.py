@@ -52,7 +52,6 @@ EXCEPTIONS = {
     "hawatch/cluster/effects.py": "what enters and leaves a node; small_site and tests/sim carry it out",
     "hawatch/cluster/group.py": "test_ownership and test_states",
     "hawatch/cluster/membership.py": "test_settling and test_node",
-    "hawatch/cluster/reception.py": "test_node on a perfect network, tests/sim on a bad one",
     "hawatch/cluster/report.py": "test_node on a perfect network, tests/sim on a bad one",
     "hawatch/cluster/site.py": "test_node on a perfect network, tests/sim on a bad one",
     "hawatch/cluster/telling.py": "test_node on a perfect network, tests/sim on a bad one",

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from hawatch.cluster import rounds
-from hawatch.cluster.effects import Activate, GateArmed, GateLost, Tick
+from hawatch.cluster.effects import Activate, GateArmed, GateLost, Send, Tick
 from hawatch.cluster.membership import GroupSettings, QuorumMode
 from hawatch.cluster.ownership import Ownership
 from hawatch.cluster.quorum import Phase, Round
 from hawatch.cluster.site import BROADCAST
-from hawatch.cluster.wire import Deny, DenyReason, Grant, GroupState, Request, identifier
+from hawatch.cluster.wire import Codec, Datagram, Deny, DenyReason, Grant, GroupState, Request, identifier
 from hawatch.model import NS_PER_MS
 from tests.unit.cluster.small_site import PARAMETERS, T_NS, SmallSite
 
@@ -46,6 +46,21 @@ def candidate() -> tuple[SmallSite, Ownership, Round]:
     assert group.round is not None
     assert group.state is GroupState.CANDIDATE
     return site, group, group.round
+
+
+def sent_requests(site: SmallSite, name: str) -> list[Request]:
+    """Return the requests that a node has sent to the witness by the first link."""
+    node, address = site.node(name), site.members[site.places["w"].index].links[0]
+    codec = Codec("test", [node.site.me], node.reception.codec.ring)
+    sent = [each for each in site.places[name].commands if isinstance(each, Send) and each.address == address]
+    datagrams = [codec.decode(each.data) for each in sent]
+    return [
+        message
+        for each in datagrams
+        if isinstance(each, Datagram)
+        for message in each.messages
+        if isinstance(message, Request)
+    ]
 
 
 def requests(group: Ownership) -> Iterator[Request]:
@@ -82,6 +97,26 @@ def test_answers_to_another_round_count_for_nothing(nonce: int) -> None:
     assert (round_.grants, round_.denials, group.state) == ({B}, {}, GroupState.CANDIDATE)
     rounds.granted(group, W, Grant(group.group, round_.nonce, 1), site.now_ns)
     assert group.state is GroupState.OWNER
+
+
+@pytest.mark.parametrize("lasting", [False, True])
+def test_a_request_that_is_lost_is_sent_again_after_each_third_of_the_round(lasting: bool) -> None:
+    site = settled()
+    site.kill("a")
+    group = site.node("b").groups["web"]
+    site.run_until(lambda: group.round is not None)
+    site.cut.add(("b", "w"))
+    site.run(NS_PER_MS)
+    round_ = group.round
+    assert round_ is not None
+    assert round_.phase is Phase.ASKING
+    if lasting:
+        assert R_NS - 2 * NS_PER_MS <= site.run_until(lambda: group.round is not round_) <= R_NS
+        assert sum(each.round == round_.number for each in sent_requests(site, "b")) == 3
+    else:
+        site.cut.clear()
+        assert R_NS // 4 < site.run_until(lambda: site.owned_by("b")) < R_NS // 3 + NS_PER_MS
+        assert group.number == round_.number
 
 
 def test_yeses_that_come_when_the_timer_has_run_out_open_nothing() -> None:
