@@ -200,3 +200,37 @@ def test_a_witness_s_request_is_not_answered() -> None:
     hearing.believe(W, 9)
     assert hearing.hear(W, 9, 10, Request(WEB, 1, 77, T_NS, 1)) == []
     assert hearing.node.site.acceptor.lease(WEB, hearing.now_ns) is None
+
+
+def test_a_witness_s_answers_are_its_beats_and_a_director_s_are_not() -> None:
+    hearing = Hearing()
+    detector = hearing.node.site.detector
+    for sender, beats in ((W, True), (B, False)):
+        hearing.believe(sender, 9)
+        health = detector.peers[sender]
+        before = health.beat
+        nonce = hearing.node.reception.new_nonce(hearing.now_ns)
+        hearing.now_ns += 7
+        for link in (0, 1):  # the second is a copy
+            hearing.hear(sender, 9, 10, Pong(nonce, 5), link=link)
+            assert (health.links[link].round_trip_ns, health.links[link].up) == (7, beats)
+        assert (health.beat > before) is beats
+        before = health.beat
+        hearing.hear(sender, 9, 11, Pong(nonce ^ 1, 5))
+        assert health.beat == before
+
+
+def test_what_is_no_datagram_of_this_cluster_is_counted_and_comes_to_nothing() -> None:
+    hearing = Hearing()
+    hearing.believe(B, 9)
+    (body,) = encode_messages([Ping(7)])
+    data = hearing.codec.encode(B, 9, 10, body)
+    for noise, cause in (
+        (b"", Rejection.TOO_SHORT),
+        (data[:-1] + bytes([data[-1] ^ 1]), Rejection.TAG),
+        (data[:3] + b"\x09" + data[4:], Rejection.KEY),
+    ):
+        assert hearing.node.reception.receive(0, noise, hearing.now_ns) is None
+        assert hearing.node.reception.rejections[cause] == 1
+    assert hearing.node.reception.unverified == 2
+    assert hearing.hear(B, 9, 10, Ping(7)) == [Pong(7, 9)]
