@@ -68,6 +68,14 @@ def test_the_director_that_an_administrator_named_is_left_the_group(seed: int) -
     assert site.node("b").groups["web"].number == 0, "it has not even asked"
 
 
+def test_a_director_that_an_administrator_named_and_that_dies_is_waited_for_no_longer_than_a_lease() -> None:
+    site = three(1)
+    site.admin("a", AdminAction.SWITCHOVER, "web", "c")
+    site.kill("c")
+    assert site.run_until(lambda: site.owned_by("a") or site.owned_by("b")) < T_NS + R_NS
+    assert site.two_owners == 0
+
+
 def test_the_gate_of_a_former_process_that_nobody_renewed_is_closed_and_let_go_of() -> None:
     site = SmallSite()
     site.run(4 * T_NS)
