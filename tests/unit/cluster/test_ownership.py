@@ -19,6 +19,7 @@ from hawatch.cluster.effects import (
     Announce,
     Arm,
     CloseGate,
+    FitnessChanged,
     GateFailed,
     GroupsChanged,
     InstallGroups,
@@ -427,3 +428,19 @@ def test_a_group_that_is_no_more_is_closed_before_the_gate_forgets_it() -> None:
     assert site.node("a").groups["mail"].number >= number, "acceptors take nothing older"
     site.run(SITE_T_NS)
     assert len(site.open("mail")) == 1
+
+
+def test_nothing_is_given_to_who_says_that_its_name_is_used_twice() -> None:
+    site = owned_by_a()
+    place, node = site.places["b"], site.node("b")
+    node.reborn = True
+    node.outdated(node.site.boot + 7, site.now_ns)
+    site.give(place, place.life, FitnessChanged(100))
+    for _ in range(40):
+        node.site.clash_until_ns = site.now_ns + SITE_T_NS
+        site.run(PROFILES["default"].heartbeat_ns // 2)
+        assert site.open() == ["a"]
+    refusal = site.ask("a", AdminAction.SWITCHOVER, "web", "b")
+    assert refusal.text == "b could not take web now: has a name that another machine uses"
+    assert site.ask("a", AdminAction.GIVEAWAY).text == "nobody could take web: b has a name that another machine uses"
+    assert site.owned_by("a")
