@@ -41,3 +41,17 @@ def test_who_handed_over_leaves_the_group_to_the_successor_for_two_heartbeats_th
     closed_ns = site.run_until(lambda: site.state("a") is GroupState.STANDBY)
     took_ns = closed_ns + site.run_until(lambda: site.owned_by("a"))
     assert 2 * R_NS <= took_ns < 3 * R_NS
+
+
+def test_a_release_that_nobody_heard_is_said_again_with_the_next_heartbeat() -> None:
+    site = SmallSite()
+    site.run(4 * T_NS)
+    for other in ("b", "w"):
+        site.cut.add(("a", other))
+    answer = site.admin("a", AdminAction.SWITCHOVER, "web", "b")
+    site.run_until(lambda: site.state("a") is GroupState.STANDBY)
+    site.run(R_NS // 10)
+    site.cut.clear()
+    took_ns = site.run_until(lambda: answer() is not None)
+    assert site.owned_by("b")
+    assert took_ns < R_NS
