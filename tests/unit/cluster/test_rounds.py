@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from hawatch.cluster import rounds
-from hawatch.cluster.effects import Activate, GateArmed, GateLost, Send, Tick
+from hawatch.cluster.effects import Activate, GateArmed, GateLost, GatewayAnswer, Send, Tick
 from hawatch.cluster.membership import GroupSettings, QuorumMode
 from hawatch.cluster.ownership import Ownership
 from hawatch.cluster.quorum import Phase, Round
@@ -217,3 +217,19 @@ def test_a_candidate_without_hope_gives_up_before_the_round_ends(reason: DenyRea
         assert 50 * NS_PER_MS < wait_ns <= 70 * NS_PER_MS
     else:
         assert R_NS // 2 <= wait_ns <= 2 * R_NS
+
+
+def test_a_gateway_s_answer_to_another_round_is_no_evidence_for_this_one() -> None:
+    site = settled(QuorumMode.GATEWAY)
+    site.kill("b")
+    place, group = site.places["a"], site.node("a").groups["web"]
+    site.run_until(lambda: group.round is not None)
+    round_ = group.round
+    assert round_ is not None
+    rounds.armed(group, round_.number, site.now_ns)
+    site.give(place, place.life, GatewayAnswer("web", round_.number - 1, True))
+    assert (round_.evidence, group.round) == (False, round_)
+    site.give(place, place.life, GatewayAnswer("web", round_.number, False))
+    assert (round_.evidence, group.round) == (False, round_)
+    site.give(place, place.life, GatewayAnswer("web", round_.number, True))
+    assert (round_.evidence, round_.phase, group.state) == (True, Phase.DONE, GroupState.OWNER)
