@@ -19,7 +19,7 @@ def kept(commands: list[Command]) -> list[FormerRun]:
 
 def restarted(former: dict[str, FormerRun | None], quorum: QuorumMode = QuorumMode.WITNESS) -> SmallSite:
     """Return a site whose nodes were all started with what their former processes kept."""
-    names = "".join(sorted(former)) if len(former) > 3 else ""
+    names = "" if set(former) <= set("abw") else "".join(sorted(former))
     site = SmallSite(quorum, names=names)
     site.former = former
     for name in former:
@@ -117,6 +117,12 @@ def test_witnesses_that_do_not_hear_each_other_are_told_by_a_director() -> None:
     took_ns = site.run_until(lambda: bool(site.open()))
     assert PARAMETERS.silence_ns < took_ns < PARAMETERS.silence_ns + T_NS
     assert all(site.node(name).site.acceptor.settled for name in "vw")
+
+
+def test_a_lone_director_needs_nobody_to_tell_it_that_all_have_the_new_list() -> None:
+    site = restarted(dict.fromkeys("avw", OTHER))
+    site.separate("v", "w")
+    assert site.run_until(lambda: site.owned_by("a")) < PARAMETERS.silence_ns + T_NS
 
 
 def test_two_directors_without_a_witness_wait_for_nobody() -> None:
