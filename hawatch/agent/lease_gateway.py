@@ -6,7 +6,7 @@ import contextlib
 import select
 import socket
 import time
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
 
 import trio
 
@@ -26,8 +26,14 @@ class GatewayWatch:
     later, or earlier.
     """
 
-    def __init__(self, gateways: Sequence[str], hold_down_s: float) -> None:
+    def __init__(
+        self,
+        gateways: Sequence[str],
+        hold_down_s: float,
+        ask: Callable[[Sequence[str], float], Awaitable[bool]] | None = None,
+    ) -> None:
         self.gateways = gateways
+        self.ask = ask or any_answers
         self.interval_s = min(GATEWAY_INTERVAL_MAX_S, hold_down_s / 2)
         self.timeout_s = min(GATEWAY_TIMEOUT_MAX_S, hold_down_s / 4)
         self.answers = True
@@ -36,7 +42,7 @@ class GatewayWatch:
         """Ask until cancelled; call `changed` at once when they do not answer any more, or do again."""
         unanswered = 0
         while self.gateways:
-            unanswered = 0 if await any_answers(self.gateways, self.timeout_s) else unanswered + 1
+            unanswered = 0 if await self.ask(self.gateways, self.timeout_s) else unanswered + 1
             answers = unanswered < GATEWAY_UNANSWERED_MAX
             if answers != self.answers:
                 self.answers = answers

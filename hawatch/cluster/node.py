@@ -273,6 +273,7 @@ class Node:
         if late_ns > heartbeat_ns and self.beats:
             # What this node did not hear while it did not run says nothing of the others.
             self.site.detector.paused(now_ns)
+            self.telling.paused(now_ns)
         if self.following:
             self.due_ns = now_ns + heartbeat_ns
             self.next_beat_ns = self.due_ns + heartbeat_ns // SLACK_PART

@@ -15,7 +15,7 @@ from hawatch.cluster.effects import AdminAction, AdminCommand, Answer, RememberG
 from hawatch.cluster.ownership import Ownership
 from hawatch.cluster.parameters import in_units
 from hawatch.cluster.site import Site
-from hawatch.cluster.wire import GroupState, Handover, identifier
+from hawatch.cluster.wire import UNABLE, GroupState, Handover, identifier
 from hawatch.model import NS_PER_S
 
 PENDING_MAX = 64
@@ -145,6 +145,8 @@ class Requests:
             return f"is {site.detector.peers[node].state}"
         if site.reports[node].paused:
             return "was given away"
+        if site.reports[node].flags & UNABLE:
+            return "has a name that another machine uses"
         return "may own" if site.hears(node) else "has no majority of nodes that answer it"
 
     def giveaway(self, command: AdminCommand, _groups: list[Ownership], now_ns: int) -> str:

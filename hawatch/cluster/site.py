@@ -12,7 +12,7 @@ from hawatch.cluster.effects import Command, Emit
 from hawatch.cluster.fitness import Contender
 from hawatch.cluster.membership import Membership, QuorumMode
 from hawatch.cluster.parameters import LeaseParameters
-from hawatch.cluster.wire import PAUSED, READY, SEEN, GroupState, Message, identifier
+from hawatch.cluster.wire import PAUSED, READY, SEEN, UNABLE, GroupState, Message, identifier
 from hawatch.model import Event, Severity
 
 BROADCAST = 0
@@ -176,7 +176,7 @@ class Site:
         for node in self.directors:
             report = self.reports[node]
             alive = self.detector.peers[node].state is PeerState.ALIVE
-            if report.flags & (READY | PAUSED) == READY and alive:
+            if report.flags & (READY | PAUSED | UNABLE) == READY and alive:
                 found.append(Contender(node, self.name(node), report.fitness))
         return found
 

@@ -23,6 +23,12 @@ class Telling:
         self.site = site
         self.quorate: bool | None = None
         self.told_late_ns = -TELL_LATENESS_NS
+        self.paused_ns = -site.parameters.lease_ns
+        """When this node was found to have been stopped last."""
+
+    def paused(self, now_ns: int) -> None:
+        """This node itself was stopped: that it was not answered meanwhile says nothing of the others."""
+        self.paused_ns = now_ns
 
     def lateness(self, late_ns: int, now_ns: int) -> None:
         """Tell that this process did not run for a while."""
@@ -44,6 +50,8 @@ class Telling:
         if quorate and self.quorate is False:
             site.emit("quorum_regained", f"{answering} of {count} nodes answer again", severity=Severity.INFO)
         elif not quorate and self.quorate:
+            if self.paused_ns > since_ns:
+                return
             reason = f"only {answering} of {count} nodes answer, {majority} are needed to own anything"
             site.emit("quorum_lost", reason, severity=Severity.CRITICAL)
         self.quorate = quorate if quorate or self.quorate is not None else None

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 import pytest
 
 from hawatch.actions import gate as gate_module
-from hawatch.actions.gate import Gate, Restored, boottime_ns, remove_gate
+from hawatch.actions import gate_rules
+from hawatch.actions.gate import RESTORE_SLACK_NS, Gate, Restored, boottime_ns, remove_gate
 from hawatch.actions.gate_rules import GateGroup, Layout
 from hawatch.errors import KernelError
 from hawatch.model import NS_PER_MS, NS_PER_S
@@ -250,6 +251,14 @@ def test_a_flush_is_repaired_and_what_was_open_is_open_again(site: Site, watched
     assert client.kinds() == LIT
     assert boottime_ns() + watched.state(GROUP).remaining_ns[0] <= deadline_ns, "never more than was left"
     assert wait_for_change(watched) is None, "our own repair is no change by others"
+
+
+def test_what_putting_back_may_cost_is_taken_off_the_timers(watched: Gate) -> None:
+    deadline_ns = watched.arm(GROUP, 0, LONG)
+    for left_ns in (LONG, NS_PER_S, NS_PER_MS):
+        wanted = gate_rules.arm(watched.layout, watched.name, GROUP, 0, left_ns)
+        assert watched._rearm(deadline_ns - RESTORE_SLACK_NS - left_ns) == list(wanted)
+    assert watched._rearm(deadline_ns - RESTORE_SLACK_NS - NS_PER_MS + 1) == []
 
 
 def test_a_flush_does_not_open_what_was_closed(site: Site, watched: Gate, client: Client) -> None:

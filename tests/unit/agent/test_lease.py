@@ -220,3 +220,21 @@ async def test_a_gateway_that_answers_no_more_or_again_is_told_once() -> None:
         await trio.sleep(3 * watch.interval_s)
         nursery.cancel_scope.cancel()
     assert told == [False, True]
+
+
+async def test_a_gateway_is_gone_after_three_pings_in_a_row_and_back_after_one(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    script, asked, told = "ynnynnnnyn", list[float](), list[tuple[int, bool]]()
+
+    async def ask(gateways: Sequence[str], timeout_s: float) -> bool:
+        assert (list(gateways), timeout_s) == (["192.0.2.254"], 0.5)
+        asked.append(trio.current_time())
+        if len(asked) == len(script):
+            watch.gateways = []
+        return script[len(asked) - 1] == "y"
+
+    watch = GatewayWatch(["192.0.2.254"], 2.0, ask)
+    await watch.run(lambda: told.append((len(asked), watch.answers)))
+    assert told == [(7, False), (9, True)]
+    assert {round(later - sooner, 3) for sooner, later in itertools.pairwise(asked)} == {1.0}

@@ -81,7 +81,9 @@ class Place:
 
 
 class SmallSite:
-    """Directors a and b, and a witness w unless there is none."""
+    """Directors a and b, and a witness w unless there is none; or those that `names` says, a letter each: v and w are
+    witnesses.
+    """
 
     def __init__(
         self,
@@ -91,13 +93,14 @@ class SmallSite:
         seed: int = 1,
         silent: bool = True,
         parameters: LeaseParameters = PARAMETERS,
+        names: str = "",
     ) -> None:
         self.parameters = parameters
         self.now_ns = 1000 * NS_PER_S
         self.random = random.Random(seed)
-        names = ["a", "b"] + (["w"] if quorum is QuorumMode.WITNESS else [])
+        names = names or ("abw" if quorum is QuorumMode.WITNESS else "ab")
         self.members = tuple(
-            Member(name, (f"10.0.0.{index}", f"10.1.0.{index}"), name == "w") for index, name in enumerate(names)
+            Member(name, (f"10.0.0.{index}", f"10.1.0.{index}"), name in "vw") for index, name in enumerate(names)
         )
         self.quorum = quorum
         self.groups = groups or (GroupSettings("web", "a"),)
@@ -109,6 +112,8 @@ class SmallSite:
         """What datagrams from one to another take longer than others, in nanoseconds."""
         self.refusing: set[str] = set()
         """Nodes whose kernel opens no slot."""
+        self.silent_kernels: set[str] = set()
+        """Nodes whose kernel leaves orders to close a gate undone and unanswered."""
         self.gateway = True
         self.arp_answers = True
         """Somebody whose gate is open answers an ARP probe."""
@@ -194,6 +199,8 @@ class SmallSite:
                 case Activate(group=group, slot=slot, number=number):
                     place.gates[group].active[slot] = True
                     later(GateOpened(group, number))
+                case CloseGate() if place.name in self.silent_kernels:
+                    pass
                 case CloseGate(group=group):
                     place.gates[group] = Gate()
                     later(GateClosed(group))

@@ -108,6 +108,18 @@ def test_late_and_dead_begin_exactly_where_they_should() -> None:
     assert states_after(T_NS, heard=False) is PeerState.DEAD
 
 
+def test_a_peer_that_is_late_and_comes_back_is_told_to_nobody() -> None:
+    detector = fresh()
+    detector.heard(PEER, 0, 1, 0)
+    assert len(detector.take_changes()) == 2  # the peer and its link
+    detector.check(PARAMETERS.late_ns)
+    detector.heard(PEER, 0, 2, T_NS - 1)
+    assert detector.peers[PEER].state is PeerState.ALIVE
+    detector.check(2 * T_NS - 2)
+    assert detector.peers[PEER].state is PeerState.LATE
+    assert detector.take_changes() == []
+
+
 def test_a_node_that_was_stopped_does_not_blame_others() -> None:
     detector = fresh()
     detector.heard(PEER, 0, 1, 0)

@@ -123,3 +123,33 @@ def test_each_move_soon_after_the_last_doubles_the_hold_down_and_rest_forgives()
     now_ns += MEMORY_FACTOR * T_NS
     hold_down.handed_over(now_ns)
     assert hold_down.doublings == 0
+
+
+@pytest.mark.parametrize(
+    ("own", "own_preferred", "failback", "fitness", "wanted"),
+    [
+        (5, False, True, {"b": 5, "c": 5}, ""),
+        (5, False, True, {"b": 6, "c": 6}, "b"),  # the first of two alike
+        (5, False, True, {"b": 6, "c": 7}, "c"),
+        (5, False, True, {"b": 7, "c": 6}, "b"),
+        (5, False, True, {"p": 5}, "p"),
+        (5, False, True, {"b": 6, "p": 6}, "p"),
+        (5, False, True, {"b": 6, "p": 5}, "b"),  # fitness goes before the preference
+        (5, False, True, {"p": 4}, ""),
+        (5, True, True, {"b": 5}, ""),
+        (5, True, True, {"b": 6}, "b"),
+        # Where nothing falls back, the preference counts for nobody.
+        (5, False, False, {"p": 5}, ""),
+        (5, False, False, {"p": 6}, "p"),
+        (5, False, False, {"b": 6, "p": 6}, "b"),
+        (5, True, False, {"b": 5}, ""),
+    ],
+)
+def test_who_is_better(own: int, own_preferred: bool, failback: bool, fitness: dict[str, int], wanted: str) -> None:
+    nodes = [Contender(place, name, each) for place, (name, each) in enumerate(fitness.items(), 1)]
+    found = better(own, nodes, "p", own_preferred=own_preferred, failback=failback)
+    assert (found.name if found else "") == wanted
+    if found is not None:
+        fitter = fitness[wanted] > own
+        words = f"{wanted} is fitter ({fitness[wanted]}) than this director (5)"
+        assert found.reason == (words if fitter else "p is preferred and as fit as this director")

@@ -14,6 +14,7 @@ from hawatch.cluster.effects import (
     GateLost,
     GateOpened,
     GroupsChanged,
+    ProbeAddresses,
     RememberPins,
     Send,
     Tick,
@@ -136,6 +137,37 @@ def test_a_node_that_was_stopped_for_less_than_a_lease_names_itself(who: str) ->
     assert late.reason.startswith(f"{who} itself was ")
     assert site.open() == ["a"]
     assert site.two_owners == 0
+
+
+@pytest.mark.parametrize("quorum", [QuorumMode.WITNESS, QuorumMode.NONE])
+def test_a_standby_that_was_stopped_for_long_calls_nobody_dead_and_looks_for_no_evidence(quorum: QuorumMode) -> None:
+    site = settled(quorum)
+    place = site.places["b"]
+    node, place.node = place.node, None
+    site.run(10 * T_NS)
+    place.node = node
+    place.events.clear()
+    place.commands.clear()
+    site.give(place, place.life, Tick())
+    site.run(4 * T_NS)
+    assert site.event_names("b") == ["lease_late"]
+    assert not any(isinstance(each, ProbeAddresses) for each in place.commands)
+    assert site.open() == ["a"]
+
+
+def test_a_majority_that_was_lost_while_a_node_was_stopped_is_told_a_lease_later() -> None:
+    site = settled()
+    place = site.places["b"]
+    node, place.node = place.node, None
+    site.run(10 * T_NS)
+    place.node = node
+    for other in "aw":
+        site.kill(other)
+    site.give(place, place.life, Tick())
+    site.run(T_NS - R_NS)
+    assert "quorum_lost" not in site.event_names("b")
+    site.run(2 * R_NS)
+    assert site.event_names("b").count("quorum_lost") == 1
 
 
 @pytest.mark.parametrize("cuts", [[("a", "b")], [("a", "w")], [("b", "w")]])
@@ -458,6 +490,19 @@ def test_a_gate_that_the_kernel_refuses_is_given_up() -> None:
     assert site.run_until(lambda: site.owned_by("b")) < 20 * NS_PER_MS
     site.run(20 * NS_PER_S)
     assert site.owned_by("b")
+
+
+def test_a_director_whose_gate_was_refused_lately_owns_what_nobody_else_can() -> None:
+    site = settled()
+    place = site.places["a"]
+    for _ in range(3):
+        site.give(place, place.life, GateFailed("web", "no memory"))
+    site.run_until(lambda: site.owned_by("b"))
+    site.run(T_NS)
+    assert site.node("a").site.doubts_gate(site.now_ns)
+    site.kill("b")
+    assert site.run_until(lambda: site.owned_by("a")) < 2 * T_NS
+    assert site.two_owners == 0
 
 
 def test_a_refusal_is_told_once_for_each_sentence_until_the_gate_works() -> None:

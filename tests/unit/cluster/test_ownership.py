@@ -13,16 +13,30 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from hawatch.cluster.acceptor import Acceptor, Denied, Granted
-from hawatch.cluster.effects import Activate, Arm, CloseGate
+from hawatch.cluster.effects import (
+    Activate,
+    AdminAction,
+    Announce,
+    Arm,
+    CloseGate,
+    FitnessChanged,
+    GateFailed,
+    GroupsChanged,
+    InstallGroups,
+    Tick,
+)
 from hawatch.cluster.keys import KeyRing
 from hawatch.cluster.membership import GroupSettings, Member, Membership
 from hawatch.cluster.node import Node
-from hawatch.cluster.ownership import Ownership
+from hawatch.cluster.ownership import GATE_FAILURES_MAX, Ownership
 from hawatch.cluster.parameters import PROFILES
 from hawatch.cluster.quorum import Round
 from hawatch.cluster.site import BROADCAST
-from hawatch.cluster.wire import Deny, Grant, GroupState, Release, Request, identifier
+from hawatch.cluster.wire import BY_ADMIN, READY, Deny, Grant, GroupState, Release, Request, identifier
+from hawatch.model import NS_PER_MS
 from tests.sim.kernel import Gate
+from tests.unit.cluster.small_site import T_NS as SITE_T_NS
+from tests.unit.cluster.small_site import SmallSite, adds_addresses
 
 PARAMETERS = PROFILES["fast"]
 T_NS, R_NS = PARAMETERS.lease_ns, PARAMETERS.heartbeat_ns
@@ -296,3 +310,137 @@ def test_the_machine_gets_a_gate_open() -> None:
     assert machine.opened
     assert machine.group.state is GroupState.OWNER
     machine.an_open_slot_rests_on_promises_that_are_kept()
+
+
+# --- what the kernel, other directors and other machines say -------------------------------------------------
+
+
+def owned_by_a(**options: object) -> SmallSite:
+    site = SmallSite(**options)  # type: ignore[arg-type]
+    site.run(4 * SITE_T_NS)
+    assert site.owned_by("a")
+    return site
+
+
+def test_a_wish_to_move_a_group_to_who_cannot_take_it_moves_nothing() -> None:
+    site = owned_by_a()
+    group = site.node("a").groups["web"]
+    for successor in (A, W, B + 1):
+        group.asked_to_hand_over(B, successor, site.now_ns)
+        assert group.state is GroupState.OWNER
+    site.node("a").site.reports[B].flags &= ~READY
+    group.asked_to_hand_over(B, B, site.now_ns)
+    assert group.state is GroupState.OWNER
+    site.node("a").site.reports[B].flags |= READY
+    group.asked_to_hand_over(B, B, site.now_ns)
+    assert group.state is GroupState.CLOSING
+    assert (group.successor, group.release_flags) == (B, BY_ADMIN)
+
+
+def test_an_owner_whose_gate_fails_goes_on_while_nobody_else_could() -> None:
+    site = owned_by_a()
+    site.kill("b")
+    site.run(2 * SITE_T_NS)
+    place, group = site.places["a"], site.node("a").groups["web"]
+    for _ in range(2 * GATE_FAILURES_MAX):
+        site.give(place, place.life, GateFailed("web", "no memory"))
+    assert group.state is GroupState.OWNER
+    site.run(SITE_T_NS)
+    assert site.open() == ["a"]
+    assert not group.site.doubts_gate(site.now_ns), "a gate that works again is trusted"
+
+
+def test_a_candidate_whose_gate_fails_releases_what_it_got_and_tries_again() -> None:
+    site = SmallSite()
+    place, group = site.places["b"], site.node("b").groups["web"]
+    site.kill("a")
+    site.run_until(lambda: group.round is not None)
+    site.give(place, place.life, GateFailed("web", "no memory"))
+    assert group.state is GroupState.STANDBY
+    assert group.release is not None
+    assert "no memory" in group.reason
+    assert site.run_until(lambda: site.owned_by("b")) <= 3 * PROFILES["default"].heartbeat_ns
+
+
+def test_who_finds_its_name_used_twice_lets_go_and_owns_nothing_for_two_leases() -> None:
+    site = owned_by_a()
+    node = site.node("a")
+    boot = node.site.boot
+    node.outdated(boot + 7, site.now_ns)
+    assert node.site.boot == boot, "an owner does not change its boot"
+    began_ns = site.now_ns
+    site.give(site.places["a"], site.places["a"].life, Tick())
+    site.run_until(lambda: site.owned_by("b"))
+    assert site.now_ns - began_ns < 20 * NS_PER_MS
+    site.run(PROFILES["default"].heartbeat_ns)
+    assert site.state("a") is GroupState.CONFLICT
+    assert site.event_names("a").count("name_conflict") == 1
+    words = "another machine uses the name a: give each node its own name and restart this one"
+    assert site.ask("a", AdminAction.TAKEOVER, "web").text == words
+    site.run_until(lambda: site.owned_by("a"))  # it is preferred
+    assert site.now_ns - began_ns >= 2 * SITE_T_NS
+    assert site.two_owners == 0
+
+
+def test_a_name_that_is_used_twice_is_told_once_and_a_boot_is_healed_once() -> None:
+    site = owned_by_a()
+    node = site.node("b")
+    boot = node.site.boot
+    node.outdated(boot + 7, site.now_ns)
+    assert (node.site.boot, node.site.clash_until_ns) == (boot + 8, 0)
+    for _ in range(3):
+        site.now_ns += 1
+        node.outdated(boot + 50, site.now_ns)
+        assert node.site.boot == boot + 8
+        assert node.site.clash_until_ns == site.now_ns + 2 * SITE_T_NS
+    site.give(site.places["b"], site.places["b"].life, Tick())
+    assert site.event_names("b").count("name_conflict") == 1
+
+
+def test_addresses_that_the_configuration_adds_are_put_up_by_the_owner_alone() -> None:
+    site = owned_by_a()
+    for name, wanted in (("a", 1), ("b", 0)):
+        place = site.places[name]
+        place.commands.clear()
+        site.give(place, place.life, GroupsChanged(site.groups))
+        assert adds_addresses(place.commands) == wanted
+        assert sum(isinstance(each, Announce) for each in place.commands) == wanted
+        assert sum(isinstance(each, InstallGroups) for each in place.commands) == 1
+
+
+def test_a_group_that_is_no_more_is_closed_before_the_gate_forgets_it() -> None:
+    site = owned_by_a(groups=(GroupSettings("web", "a"), GroupSettings("mail", "a")))
+    place = site.places["a"]
+    site.silent_kernels = {"a"}
+    place.commands.clear()
+    site.give(place, place.life, GroupsChanged(site.groups[:1]))
+    site.run(PROFILES["default"].heartbeat_ns // 2)
+    assert site.open("mail") == ["a"]
+    assert not any(isinstance(each, InstallGroups) for each in place.commands)
+    site.silent_kernels = set()
+    site.run(PROFILES["default"].heartbeat_ns)
+    assert any(isinstance(each, InstallGroups) for each in place.commands)
+    assert "mail" not in site.node("a").groups
+    assert site.open("web") == ["a"]
+    number = site.node("a").numbers["mail"]
+    assert number > 0
+    site.give(place, place.life, GroupsChanged(site.groups))
+    assert site.node("a").groups["mail"].number >= number, "acceptors take nothing older"
+    site.run(SITE_T_NS)
+    assert len(site.open("mail")) == 1
+
+
+def test_nothing_is_given_to_who_says_that_its_name_is_used_twice() -> None:
+    site = owned_by_a()
+    place, node = site.places["b"], site.node("b")
+    node.reborn = True
+    node.outdated(node.site.boot + 7, site.now_ns)
+    site.give(place, place.life, FitnessChanged(100))
+    for _ in range(40):
+        node.site.clash_until_ns = site.now_ns + SITE_T_NS
+        site.run(PROFILES["default"].heartbeat_ns // 2)
+        assert site.open() == ["a"]
+    refusal = site.ask("a", AdminAction.SWITCHOVER, "web", "b")
+    assert refusal.text == "b could not take web now: has a name that another machine uses"
+    assert site.ask("a", AdminAction.GIVEAWAY).text == "nobody could take web: b has a name that another machine uses"
+    assert site.owned_by("a")

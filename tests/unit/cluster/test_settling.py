@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hawatch.cluster.effects import Command, RememberRun
-from hawatch.cluster.membership import FormerRun, Member
+from hawatch.cluster.membership import FormerRun, Member, QuorumMode
 from hawatch.cluster.report import report
 from hawatch.cluster.wire import DenyReason
 from tests.unit.cluster.small_site import PARAMETERS, T_NS, SmallSite
@@ -17,9 +17,10 @@ def kept(commands: list[Command]) -> list[FormerRun]:
     return [command.run for command in commands if isinstance(command, RememberRun)]
 
 
-def restarted(former: dict[str, FormerRun | None]) -> SmallSite:
+def restarted(former: dict[str, FormerRun | None], quorum: QuorumMode = QuorumMode.WITNESS) -> SmallSite:
     """Return a site whose nodes were all started with what their former processes kept."""
-    site = SmallSite()
+    names = "" if set(former) <= set("abw") else "".join(sorted(former))
+    site = SmallSite(quorum, names=names)
     site.former = former
     for name in former:
         site.kill(name)
@@ -108,3 +109,23 @@ def test_a_longer_lease_is_kept_before_it_is_promised() -> None:
     members = SmallSite().membership("a").digest
     site = restarted({"a": FormerRun(members, T_NS // 2, settled=True)})
     assert kept(site.places["a"].commands) == [FormerRun(members, T_NS, settled=True)]
+
+
+def test_witnesses_that_do_not_hear_each_other_are_told_by_a_director() -> None:
+    site = restarted(dict.fromkeys("abcvw", OTHER))
+    site.separate("v", "w")
+    took_ns = site.run_until(lambda: bool(site.open()))
+    assert PARAMETERS.silence_ns < took_ns < PARAMETERS.silence_ns + T_NS
+    assert all(site.node(name).site.acceptor.settled for name in "vw")
+
+
+def test_a_lone_director_needs_nobody_to_tell_it_that_all_have_the_new_list() -> None:
+    site = restarted(dict.fromkeys("avw", OTHER))
+    site.separate("v", "w")
+    assert site.run_until(lambda: site.owned_by("a")) < PARAMETERS.silence_ns + T_NS
+
+
+def test_two_directors_without_a_witness_wait_for_nobody() -> None:
+    site = restarted(dict.fromkeys("ab", OTHER), QuorumMode.NONE)
+    site.kill("b")
+    assert site.run_until(lambda: site.owned_by("a")) < 3 * T_NS
