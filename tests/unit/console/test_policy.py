@@ -109,6 +109,22 @@ def test_one_failure_that_lasts_counts_as_many():
     assert it.log() == [(100, ["down"])]
 
 
+def test_so_many_failures_count_without_ends_between_them_too():
+    it = play(after_failures=3, within_ns=100 * S)
+    for at_s in (0, 10, 20):
+        it.at(at_s, "server_down")
+    assert it.log() == [(20, ["down"])]
+
+
+def test_failures_are_remembered_as_long_as_any_rule_counts_them():
+    it = Play(Policy((Rule("email/a", within_ns=100 * S), Rule("email/b", after_failures=2, within_ns=1000 * S))))
+    it.at(0, "server_down")
+    it.at(5, "server_up")
+    it.at(200, "server_down", server="192.168.1.2:80")
+    it.at(400, "server_down")
+    assert (it.sent[-1][0], it.sent[-1][1].rule) == (400, "email/b")
+
+
 def test_every_and_at_most():
     it = play(every_ns=600 * S, at_most=3)
     it.at(0, "server_down")
@@ -124,7 +140,8 @@ def test_a_second_failure_without_an_end_is_the_same_trouble():
     it.at(30, "server_down", reason="another one")
     it.until(600)
     assert it.log() == [(0, ["down"]), (600, ["again"])]
-    assert it.sent[1][1].items[0].record.reason == "another one"
+    again = it.sent[1][1].items[0]
+    assert (again.record.reason, again.since_ns, again.count) == ("another one", START_NS, 1)
 
 
 def test_choices():
@@ -149,11 +166,41 @@ def test_an_event_without_an_end_is_told_once():
     assert it.log() == [(0, ["notice"])]
 
 
+def test_an_event_that_a_rule_does_not_name_is_not_told():
+    it = play(events=frozenset({"takeover"}))
+    it.at(0, "config_rejected", "", "", severity="critical")
+    it.at(1, "takeover", "", "", group="web")
+    assert it.log() == [(1, ["notice"])]
+
+
 def test_ends_alone_when_only_they_are_named():
     it = play(events=frozenset({"server_up"}))
     it.at(0, "server_down")
     it.at(9, "server_up")
-    assert it.log() == [(9, ["notice"])]
+    it.at(20, "server_up")
+    assert it.log() == [(9, ["notice"]), (20, ["notice"])]
+    assert [message.items[0].since_ns for _, message in it.sent] == [START_NS, 0], "the second ends nothing"
+    other = play(events=frozenset({"server_up"}), services=frozenset({"smtp"}))
+    other.at(9, "server_up")
+    assert other.log() == []
+
+
+def test_ends_are_told_after_beginnings_when_both_are_named_or_all_events_are():
+    for choice in ({"events": frozenset({"server_down", "server_up"})}, {"least": Severity.INFO}):
+        it = play(after_ns=60 * S, **choice)
+        it.at(0, "server_down")
+        it.at(9, "server_up")
+        it.at(20, "server_up")
+        it.until(3600)
+        assert it.log() == []
+
+
+def test_no_ends_where_they_are_not_wanted():
+    it = play(tell_up=False)
+    it.at(0, "server_down")
+    it.at(9, "server_up")
+    it.until(3600)
+    assert it.log() == [(0, ["down"])]
 
 
 def test_held_until_morning():
@@ -188,11 +235,15 @@ def test_acknowledged_is_not_told_again_until_it_fails_anew():
     changes, records = acknowledge(it.history, Match(service="http"), "on it")
     it.history.apply(changes)
     assert [each.server for each in records] == ["192.168.1.1:80"]
+    assert [trouble.acknowledged for trouble in changes.values()] == ["on it"]
+    assert [each.acknowledged for each in acknowledge(it.history, Match(), "")[0].values()] == ["acknowledged"]
     it.at(3600, "server_up")
     it.at(3700, "server_down")
     it.until(4000)
     assert it.log() == [(0, ["down"]), (3600, ["up"]), (3700, ["down"])]
     assert acknowledge(it.history, Match(service="smtp"), "") == ({}, [])
+    it.at(4100, "server_up")
+    assert acknowledge(it.history, Match(), "late") == ({}, []), "it is over"
 
 
 SWITCH = Dependency(Match(service="http"), Match(service="switch"))
@@ -259,6 +310,7 @@ def test_what_is_of_no_use_is_forgotten():
     assert it.history.entries == {}
     it.at(900, "server_down")
     it.policy = Policy()
+    assert next_due_ns(it.policy, it.history) is None, "the window of a rule that is no more ends by itself"
     it.feed(None)
     assert [type(entry) for entry in it.history.entries.values()] == [Trouble]
 
