@@ -292,6 +292,14 @@ def test_a_thousand_events_of_a_dead_switch_are_three_messages():
     assert len(it.sent) == 6
 
 
+def test_a_window_is_waited_for_whatever_else_is_due():
+    it = play(burst=1, after_ns=30 * S)
+    for number, at_s in enumerate((0, 5, 20)):
+        it.at(at_s, "server_down", server=f"192.168.1.{number}:80")
+    it.until(600)
+    assert it.log() == [(30, ["down"]), (90, ["down", "down"])]
+
+
 def test_a_digest_has_a_limit():
     it = play()
     for number in range(HELD_MAX + 12):
