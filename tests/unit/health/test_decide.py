@@ -87,6 +87,9 @@ def test_a_server_that_cannot_be_probed_says_why():
         "no such device: not in IPVS before its first good probe",
         "not probed yet: not in IPVS before its first good probe",
     ]
+    kernel = {KEY: TableEntry(VirtualService(KEY), {TWO: Destination(TWO)})}
+    there = run(service(), verdicts=verdicts(UP), hindrances={f"check {TWO}": "no such device"}, kernel=kernel)
+    assert there.servers[1].reason == "no such device: left as the kernel has it"
 
 
 def test_what_the_kernel_has_stays_until_a_verdict():
@@ -98,6 +101,7 @@ def test_what_the_kernel_has_stays_until_a_verdict():
     assert (decision.services[0].state, decision.services[0].reason) == ("up", "1 of 3 servers serve")
     after = run(service(), decision.memory, verdicts=verdicts(UP, DOWN), kernel=kernel)
     assert weights(after) == {ONE: 10}
+    assert names(run(service(), verdicts=verdicts(UNKNOWN, UP), kernel=kernel)) == [], "a restart is no news of it"
 
 
 def test_where_nothing_is_known_of_the_last_to_serve_they_are_those_that_the_kernel_has():
@@ -406,6 +410,7 @@ def test_too_few_servers_are_as_none_and_their_connections_live_on():
     weak = run(plan, before.memory, verdicts=verdicts(UP, DOWN, DOWN, sorry=UP), kernel=before.wanted)
     assert weights(weak) == {ONE: 0, SORRY: 1}
     assert weak.services[0].reason.startswith(f"too few servers serve: weight 10, wanted 20 ({TWO} is down: HTTP 503")
+    assert weak.services[0].reason.endswith(f"wanted 200); the sorry server {SORRY} answers")
     assert "service_down" in names(weak)
     none = run(plan, before.memory, verdicts=verdicts(UP, DOWN, DOWN, sorry=DOWN), kernel=before.wanted)
     assert weights(none) == {ONE: 10, TWO: 10, THREE: 10}, "nobody stands in for the one that serves"
@@ -416,11 +421,15 @@ def test_too_few_servers_are_as_none_and_their_connections_live_on():
 
 def test_a_service_comes_up_at_more_than_it_goes_down_at():
     plan, memory, states = service(min_weight=20, hysteresis=5), None, []
-    for known in ((UP, UP, UP), (UP, UP, DOWN), (UP, DOWN, DOWN), (UP, UP, DOWN), (UP, UP, UP)):
+    told = []
+    two = (UP, UP, DOWN)
+    for known in ((UP, UP, UP), two, (UP, DOWN, DOWN), two, (UP, UP, UP), two):
         decision = run(plan, memory, verdicts=verdicts(*known))
         states.append(decision.services[0].state)
+        told += [name for name in names(decision) if name.startswith("service_")]
         memory = decision.memory
-    assert states == ["up", "up", "down", "down", "up"]
+    assert states == ["up", "up", "down", "down", "up", "up"]
+    assert told == ["service_down", "service_up"]
     weak = run(plan, verdicts=verdicts(UP, DOWN, DOWN)).services[0].reason
     assert weak.startswith("too few servers serve: weight 10, wanted 25 (")
 
@@ -432,6 +441,13 @@ def test_a_cold_start_waits_for_enough_servers_before_the_sorry_server_stands_in
     assert first.services[0].reason == "its servers are being probed for the first time"
     second = run(plan, first.memory, verdicts=verdicts(UP, UP, sorry=UP))
     assert (weights(second), second.services[0].state) == ({ONE: 10, TWO: 10}, "up")
+    assert "service_up" not in names(second), "it was not down"
+
+
+def test_a_service_without_servers():
+    decision = run(service(servers=()))
+    assert (weights(decision), decision.servers) == ({}, ())
+    assert (decision.services[0].state, decision.services[0].reason) == ("down", "no server is configured")
 
 
 @pytest.mark.parametrize(
