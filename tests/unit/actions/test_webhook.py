@@ -134,7 +134,10 @@ def test_alertmanager_tells_links_apart():
     ]
     first, second = json.loads(posted(outgoing(*links), format="alertmanager").body)
     assert first["labels"] != second["labels"]
-    assert first["labels"]["address"] == "10.99.0.2"
+    assert (first["labels"]["peer"], first["labels"]["address"]) == ("lvs2", "10.99.0.2")
+    lost = replace(DOWN, name="worker_lost", failure="worker_lost", numbers={"worker": "prober"})
+    (worker,) = json.loads(posted(outgoing(lost), format="alertmanager").body)
+    assert worker["labels"]["worker"] == "prober"
 
 
 @pytest.mark.parametrize(
