@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from hawatch.console.history import Flow, History, ItemKind, Told, Trouble
+from hawatch.console.history import Flow, History, Item, ItemKind, Told, Trouble
 from hawatch.console.period import parse_period
 from hawatch.console.policy import HELD_MAX, acknowledge, decide, next_due_ns
 from hawatch.console.rules import Dependency, Policy, Rule
@@ -227,6 +227,13 @@ def test_dropped_outside_the_period():
     it.at(150, "takeover", "", "")
     it.until(86400)
     assert it.log() == []
+    noon_s = 86400 + 12 * 3600
+    it.at(noon_s, "takeover", "", "")
+    it.at(noon_s, "server_down", server="192.168.1.2:80")
+    assert it.log() == [(noon_s, ["notice"]), (noon_s, ["down"])]
+    always = play(hold=False)
+    always.at(100, "takeover", "", "")
+    assert always.log() == [(100, ["notice"])]
 
 
 def test_acknowledged_is_not_told_again_until_it_fails_anew():
@@ -290,6 +297,24 @@ def test_a_thousand_events_of_a_dead_switch_are_three_messages():
         it.at(86500 + number / 1000, "server_up", f"service{number // 20}", f"192.168.1.{number % 20}:80")
     it.until(90000)
     assert len(it.sent) == 6
+
+
+def test_a_storm_lasts_until_a_window_was_calm():
+    it = play(burst=2, digest_ns=60 * S)
+    for number, at_s in enumerate((0, 1, 2, 3, 70, 200)):
+        it.at(at_s, "server_down", server=f"192.168.1.{number}:80")
+    it.until(600)
+    assert it.log() == [(0, ["down"]), (1, ["down"]), (60, ["down"] * 2), (120, ["down"]), (200, ["down"])]
+    assert not any(isinstance(entry, Item) for entry in it.history.entries.values()), "what was sent is forgotten"
+
+
+def test_what_comes_first_after_a_window_ends_it():
+    it = play(burst=1)
+    for number, at_s in enumerate((0, 2, 61)):
+        it.now_ns = START_NS + at_s * S
+        it.feed(record("server_down", at_s, "http", f"192.168.1.{number}:80"))
+    it.until(600)
+    assert it.log() == [(0, ["down"]), (61, ["down"]), (121, ["down"])]
 
 
 def test_a_window_is_waited_for_whatever_else_is_due():
