@@ -45,8 +45,9 @@ class Site:
         self.taken.append((round(trio.current_time()), recipient, message))
         if self.answers.get(recipient):
             answer = self.answers[recipient].pop(0)
-            if answer is not None:
+            if isinstance(answer, Exception):
                 raise answer
+            await trio.sleep(answer)
         return ""
 
     def add(self, number, *recipients):
@@ -77,6 +78,25 @@ async def test_each_recipient_has_its_letters_in_order_and_none_waits_for_anothe
     ]  # fmt: skip
     assert (site.delivery.sent, site.delivery.failures) == ({"email/ops": 4}, {"email/ops": 1})
     assert site.delivery.problems == {}, "the last attempt succeeded"
+
+
+async def test_while_a_letter_is_under_way_its_recipient_gets_no_other(site, autojump_clock):
+    site.answers["a"] = [60]
+    for number in (1, 2):
+        site.add(number, "a")
+        await trio.sleep(10)
+    site.add(3, "b")
+    await trio.sleep(100)
+    assert site.log() == [(0, "a", "reason 1"), (20, "b", "reason 3"), (60, "a", "reason 2")]
+
+
+async def test_a_letter_is_tried_again_when_it_is_due_whatever_came_meanwhile(site, autojump_clock):
+    site.answers["a"] = [LATER]
+    site.add(1, "a")
+    await trio.sleep(3)
+    site.add(2, "b")
+    await trio.sleep(10)
+    assert site.log() == [(0, "a", "reason 1"), (3, "b", "reason 2"), (5, "a", "reason 1")]
 
 
 async def test_the_third_failure_of_a_letter_is_told_once_and_its_problem_shown(site, autojump_clock):
