@@ -7,7 +7,7 @@ from dataclasses import replace
 import msgspec
 
 from hawatch.console.ends import ENDS_MAX, QUIET_NS, Quorum, find_ends, quiet_troubles, read_status
-from hawatch.console.history import Owner
+from hawatch.console.history import ItemKind, Owner
 from hawatch.console.subjects import PAIRS, Phase, phase_of, subject_of
 from hawatch.model import NS_PER_S, Severity
 from tests.unit.console.records import record
@@ -154,11 +154,12 @@ def test_what_is_disabled_or_on_standby_ends():
     assert {event.reason for event in ends.values()} == {
         "this director is standby: the owner of the group tells how it is"
     }
-    sent = len(it.sent)
     for subject, event in ends.items():
         it.feed(record(event.name, 61, event.service, event.server, event.group))
         assert subject not in quiet_troubles(it.history, it.now_ns)
-    assert len(it.sent) == sent, "the failure itself may last: the owner tells its end"
+    it.until(1000)
+    kinds = {item.kind for _, message in it.sent for item in message.items}
+    assert kinds == {ItemKind.DOWN}, "the failure itself may last: the owner tells its end"
 
 
 def test_what_has_just_failed_is_left_alone():
