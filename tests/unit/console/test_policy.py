@@ -152,7 +152,9 @@ def test_choices():
     assert not Rule("r", events=frozenset({"takeover"})).wants(down)
     assert not Rule("r", services=frozenset({"smtp"})).wants(down)
     assert not Rule("r", groups=frozenset({"mail"})).wants(down)
+    assert Rule("r", services=frozenset({"smtp", "http"}), groups=frozenset({"mail", "web"})).wants(down)
     assert Rule("r", servers=frozenset({"192.168.1.1"})).wants(down)
+    assert Rule("r", servers=frozenset({"192.168.1.1", "192.168.1.9"})).wants(down)
     assert not Rule("r", servers=frozenset({"192.168.1.2"})).wants(down)
     failed = record("alert_failed", severity="warning", alert="email/ops")
     assert not Rule("email/ops").wants(failed)
@@ -180,6 +182,9 @@ def test_ends_alone_when_only_they_are_named():
     it.at(20, "server_up")
     assert it.log() == [(9, ["notice"]), (20, ["notice"])]
     assert [message.items[0].since_ns for _, message in it.sent] == [START_NS, 0], "the second ends nothing"
+    link = play(events=frozenset({"server_up", "link_down"}))
+    link.at(9, "server_up")
+    assert link.log() == [(9, ["notice"])], "what begins otherwise is no beginning of it"
     other = play(events=frozenset({"server_up"}), services=frozenset({"smtp"}))
     other.at(9, "server_up")
     assert other.log() == []
@@ -269,6 +274,15 @@ def test_a_switch_explains_its_servers():
     it.until(1000)
     assert it.log() == [(2, ["down"]), (701, ["up"]), (706, ["down"])]
     assert it.sent[-1][1].items[0].record.server == "192.168.1.39:80"
+
+
+def test_a_switch_that_is_well_explains_no_more():
+    it = play(SWITCH)
+    it.at(0, "server_down")
+    it.at(2, "service_down", "switch", "")
+    it.at(700, "service_up", "switch", "")
+    it.until(800)
+    assert it.log() == [(2, ["down"]), (700, ["up"]), (705, ["down"])]
 
 
 def test_without_the_parent_the_child_is_told_after_settling():
