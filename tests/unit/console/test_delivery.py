@@ -153,6 +153,18 @@ async def test_how_things_stand_is_asked_once_for_letters_that_go_together_and_i
     assert site.asked <= 3
 
 
+async def test_a_test_and_a_digest_are_sent_without_asking_how_things_stand(site, autojump_clock):
+    item = Item(ItemKind.DOWN, "server", record("server_down", 0, "http", "192.168.1.1:80"))
+    for each in (Message("email/ops", "k1", (), test=True), Message("email/ops", "k2", (item, item))):
+        site.spool.add(each, ("a",), site.now_ns())
+    site.delivery.wake()
+    await trio.sleep(1)
+    assert [message.subject.partition(";")[0] for _, _, message in site.taken] == [
+        "[epn] test of email/ops", "[epn] 1 DOWN",
+    ]  # fmt: skip
+    assert site.asked == 0
+
+
 async def test_an_alert_that_is_no_more_sends_nothing(site, autojump_clock):
     site.delivery.targets = {}
     site.add(1, "a")
