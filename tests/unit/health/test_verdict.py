@@ -58,6 +58,19 @@ def test_the_reason_is_the_latest():
         assert one.take(ok=False, reason="no greeting in 1 s", now_ns=second * NS_PER_S, wall_ns=WALL) is None
 
 
+def test_one_that_is_down_says_why_and_one_that_is_up_says_nothing():
+    one = judge(rise=1, fall=1)
+    assert one.take(ok=False, reason="refused", now_ns=0, wall_ns=WALL) == Verdict("c", DOWN, "refused", WALL)
+    assert one.take(ok=True, reason="fine", now_ns=1, wall_ns=WALL + 1) == Verdict("c", UP, "", WALL + 1)
+
+
+def test_that_it_answers_while_it_is_held_is_told_once():
+    one = judge(rise=1, fall=1)
+    play(one, "+-+-+-+-")
+    told = [one.take(ok=True, reason="", now_ns=second * NS_PER_S, wall_ns=WALL) for second in range(8, 40)]
+    assert [verdict is not None for verdict in told] == [True] + [False] * 31
+
+
 def test_one_that_stays_up_has_no_news():
     one = judge(rise=1)
     up = one.take(ok=True, reason="", now_ns=0, wall_ns=WALL)
