@@ -122,6 +122,9 @@ def test_alertmanager_takes_the_end_that_the_other_director_tells():
     (up,) = json.loads(posted(outgoing(replace(UP, node="lvs2"), node="lvs2"), format="alertmanager").body)
     assert down["labels"] == up["labels"]
     assert (down["annotations"]["node"], up["annotations"]["node"]) == ("lvs1", "lvs2")
+    service = replace(DOWN, name="service_down", failure="service_down", server="")
+    (all_down,) = json.loads(posted(outgoing(service), format="alertmanager").body)
+    assert "node" not in all_down["labels"]
     own = replace(DOWN, name="worker_lost", failure="worker_lost", service="", server="")
     (worker,) = json.loads(posted(outgoing(own), format="alertmanager").body)
     assert worker["labels"]["node"] == "lvs1"
