@@ -30,7 +30,7 @@ WORDS = {
     "witness_dead": "WITNESS DEAD", "witness_alive": "witness alive", "server_removed": "removed",
     "service_removed": "removed", "director_removed": "director removed", "witness_removed": "witness removed",
     "link_removed": "link removed", "worker_removed": "process removed", "server_standby": "left to the owner",
-    "service_standby": "left to the owner",
+    "service_standby": "left to the owner", "journal_broken": "JOURNAL BROKEN", "journal_mended": "journal mended",
 }  # fmt: skip
 
 

@@ -41,7 +41,6 @@ EXCEPTIONS = {
     "hawatch/console/catalogue.py": "test_collector, and test_monitoring of etc",
     "hawatch/console/exposition.py": "test_metrics, and test_main of the console",
     "hawatch/console/text_format.py": "test_collector, with prometheus-client's parser",
-    "hawatch/console/delivery.py": "test_main of the console, with a real Postfix",
     "hawatch/console/dependencies.py": "test_policy",
     "hawatch/console/history.py": "test_policy and test_store",
     "hawatch/console/rules.py": "test_policy",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import signal
 import socket
 from dataclasses import replace
@@ -10,7 +11,7 @@ from dataclasses import replace
 import pytest
 import trio
 
-from hawatch.actions.email import MailServer, make_mail, send_mail
+from hawatch.actions.email import REFERENCES_MAX, MailServer, make_mail, send_mail
 from hawatch.actions.outgoing import SendError
 from tests.unit.actions.test_outgoing import DOWN, UP, outgoing
 from tests.unit.console.mailer import mailer
@@ -46,6 +47,32 @@ def test_mails_of_two_directors_have_a_thread_in_common():
     assert down["Message-ID"] not in up["References"]
 
 
+def test_every_field_of_a_mail():
+    mail = make_mail(outgoing(threads=("thread",)), SENDER, OPS)
+    word, key = (hashlib.sha256(text).hexdigest()[:32] for text in (b"thread", b"k1"))
+    assert dict(mail.items()) == {
+        "From": "hawatch <hawatch@example.org>", "To": OPS, "Subject": outgoing().subject, "Date": mail["Date"],
+        "Message-ID": f"<{word}@example.org>", "Auto-Submitted": "auto-generated", "X-Auto-Response-Suppress": "All",
+        "X-Hawatch-Key": key, "MIME-Version": "1.0", "Content-Type": 'text/plain; charset="utf-8"',
+        "Content-Transfer-Encoding": "quoted-printable",
+    }  # fmt: skip
+    assert mail["Date"].datetime.timestamp() == outgoing().date_s
+    assert mail.get_content() == outgoing().body + "\n"
+    up = make_mail(outgoing(UP, key="k2", threads=("thread",), begins=False), SENDER, OPS)
+    assert up["Message-ID"] == f"<{hashlib.sha256(b'k2').hexdigest()[:32]}@example.org>"
+
+
+def test_a_server_is_named_with_its_port():
+    assert str(MailServer("mail.example", 25)) == "mail.example:25"
+    assert str(MailServer("::1", 587)) == "[::1]:587"
+
+
+def test_a_digest_refers_to_no_more_than_a_mail_program_reads():
+    words = tuple(str(number) for number in range(60))
+    mail = make_mail(outgoing(threads=words, above=words, begins=False), SENDER, OPS)
+    assert len(mail["References"].split()) == 2 * REFERENCES_MAX
+
+
 def test_a_digest_refers_to_all():
     mail = make_mail(outgoing(DOWN, UP, threads=("a", "b"), begins=False), SENDER, OPS)
     assert len(mail["References"].split()) == 2
@@ -61,7 +88,8 @@ def test_no_text_breaks_a_header():
 def test_a_mark_for_what_may_come_twice():
     mail = make_mail(outgoing(twice=True), SENDER, OPS)
     assert mail["X-Hawatch-Possibly-Twice"] == "yes"
-    assert "may have come to you before" in mail.get_content()
+    note = "This message may have come to you before: the mail server's answer was lost."
+    assert mail.get_content() == f"{outgoing().body}\n\n{note}\n"
 
 
 def test_critical_is_urgent():

@@ -10,7 +10,7 @@ import json
 import shutil
 import subprocess
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 
 import httpx
@@ -36,6 +36,24 @@ def test_json_as_documented():
     assert data["events"][1]["lasted_s"] == 60.0
     assert data["more"] == 3
     assert data["key"] == post.headers["Idempotency-Key"] == posted(outgoing()).headers["Idempotency-Key"]
+
+
+def test_json_has_the_whole_message():
+    message = outgoing(DOWN, more=3, twice=True)
+    post = posted(message)
+    data = json.loads(post.body)
+    assert data == {
+        "version": 1, "key": hashlib.sha256(b"k1").hexdigest()[:32], "cluster": "epn", "node": "lvs1",
+        "severity": "warning", "subject": message.subject, "text": message.body, "test": False,
+        "possibly_twice": True, "more": 3, "events": [asdict(DOWN)],
+    }  # fmt: skip
+    assert post.headers == {
+        "Content-Type": "application/json", "Idempotency-Key": data["key"], "User-Agent": "hawatch",
+        "X-Hawatch-Possibly-Twice": "yes",
+    }  # fmt: skip
+    once = posted(outgoing(test=True))
+    assert "X-Hawatch-Possibly-Twice" not in once.headers
+    assert [json.loads(once.body)[key] for key in ("test", "possibly_twice")] == [True, False]
 
 
 def test_signature_and_headers():
@@ -65,6 +83,27 @@ def test_mattermost():
     assert hook["attachments"][0]["text"] == "```\n@all ... *x*\n```"
 
 
+COLOURS = [("info", "#2eb886"), ("warning", "#daa038"), ("critical", "#a30200")]
+
+
+@pytest.mark.parametrize("chat", ["slack", "mattermost"])
+@pytest.mark.parametrize(("severity", "colour"), COLOURS)
+def test_the_colour_says_how_grave_it_is_and_is_green_when_all_is_well_again(chat, severity, colour):
+    def colour_of(*happenings):
+        hook = json.loads(posted(outgoing(*happenings, severity=severity), format=chat).body)
+        assert hook["text"] == hook["attachments"][0]["fallback"] == outgoing().subject
+        return hook["attachments"][0]["color"]
+
+    assert colour_of(DOWN) == colour_of(DOWN, UP) == colour
+    assert colour_of(UP) == colour_of(UP, UP) == "#2eb886"
+
+
+@pytest.mark.parametrize("chat", ["slack", "mattermost"])
+def test_a_long_text_is_cut_for_a_chat(chat):
+    text = json.loads(posted(outgoing(body="x" * 9000), format=chat).body)["attachments"][0]["text"]
+    assert 2990 <= text.count("x") <= 3000
+
+
 def test_alertmanager_knows_a_failure_and_its_end_by_the_same_labels():
     (down,) = json.loads(posted(outgoing(DOWN), format="alertmanager").body)
     (up,) = json.loads(posted(outgoing(UP), format="alertmanager").body)
@@ -83,6 +122,9 @@ def test_alertmanager_takes_the_end_that_the_other_director_tells():
     (up,) = json.loads(posted(outgoing(replace(UP, node="lvs2"), node="lvs2"), format="alertmanager").body)
     assert down["labels"] == up["labels"]
     assert (down["annotations"]["node"], up["annotations"]["node"]) == ("lvs1", "lvs2")
+    service = replace(DOWN, name="service_down", failure="service_down", server="")
+    (all_down,) = json.loads(posted(outgoing(service), format="alertmanager").body)
+    assert "node" not in all_down["labels"]
     own = replace(DOWN, name="worker_lost", failure="worker_lost", service="", server="")
     (worker,) = json.loads(posted(outgoing(own), format="alertmanager").body)
     assert worker["labels"]["node"] == "lvs1"
@@ -95,7 +137,63 @@ def test_alertmanager_tells_links_apart():
     ]
     first, second = json.loads(posted(outgoing(*links), format="alertmanager").body)
     assert first["labels"] != second["labels"]
-    assert first["labels"]["address"] == "10.99.0.2"
+    assert (first["labels"]["peer"], first["labels"]["address"]) == ("lvs2", "10.99.0.2")
+    lost = replace(DOWN, name="worker_lost", failure="worker_lost", numbers={"worker": "prober"})
+    (worker,) = json.loads(posted(outgoing(lost), format="alertmanager").body)
+    assert worker["labels"]["worker"] == "prober"
+
+
+@pytest.mark.parametrize(
+    ("name", "severity"),
+    [("server_down", "warning"), ("service_down", "critical"), ("director_dead", "critical"),
+     ("witness_dead", "critical"), ("link_down", "warning"), ("quorum_lost", "critical"), ("worker_lost", "warning"),
+     ("journal_broken", "warning")],
+)  # fmt: skip
+def test_alertmanager_hears_how_grave_a_failure_is_from_its_end_too(name, severity):
+    down = replace(DOWN, name=name, failure=name, severity=severity)
+    for each in (down, replace(UP, failure=name)):
+        (alert,) = json.loads(posted(outgoing(each), format="alertmanager").body)
+        assert (alert["labels"]["alertname"], alert["labels"]["severity"]) == (f"hawatch_{name}", severity)
+
+
+def test_alertmanager_is_told_how_long_an_alert_lasts():
+    """A failure for a week or until its end; what merely happened, for five minutes."""
+    notice = replace(DOWN, kind="notice", name="takeover", failure="", severity="critical", began_s=0.0, service="")
+    ends = {"down": "2026-01-08T00:01:00.000Z", "notice": "2026-01-01T00:06:00.000Z"}
+    for each in (DOWN, replace(DOWN, kind="again"), notice):
+        (alert,) = json.loads(posted(outgoing(each), format="alertmanager").body)
+        assert alert["endsAt"] == ends.get(each.kind, ends["down"])
+        assert alert["annotations"] == {"summary": each.reason, "event": each.name, "node": "lvs1"}
+    assert alert["startsAt"] == "2026-01-01T00:01:00.000Z", "where nothing began: now"
+    assert (alert["labels"]["severity"], alert["labels"]["node"]) == ("critical", "lvs1")
+    (early,) = json.loads(posted(outgoing(UP, date_s=UP.began_s - 60), format="alertmanager").body)
+    assert early["startsAt"] == early["endsAt"] == "2025-12-31T23:59:00.000Z", "whatever the clock was set to"
+
+
+def test_alertmanager_takes_a_test_for_no_failure():
+    (test,) = json.loads(posted(outgoing(test=True), format="alertmanager").body)
+    assert test["labels"] == {
+        "alertname": "hawatch_alert_test", "severity": "info", "cluster": "epn", "node": "lvs1",
+    }  # fmt: skip
+    assert test["annotations"]["summary"] == outgoing().body
+    assert test["endsAt"] == "2026-01-01T00:06:00.000Z"
+
+
+@pytest.mark.parametrize(("severity", "priority"), [("info", "3"), ("warning", "4"), ("critical", "5")])
+def test_ntfy_rings_the_louder_the_graver_it_is(severity, priority):
+    post = posted(outgoing(severity=severity), format="ntfy")
+    assert (post.headers["X-Priority"], post.headers["X-Tags"]) == (priority, "rotating_light")
+    assert post.headers["X-Title"] == outgoing().subject
+    assert post.headers["Content-Type"] == "text/plain; charset=utf-8"
+
+
+def test_ntfy_shows_a_tick_when_all_is_well_again():
+    tags = [
+        posted(outgoing(*each), format="ntfy").headers["X-Tags"] for each in ([UP], [UP, UP], [UP, DOWN], [DOWN, UP])
+    ]
+    assert tags == ["white_check_mark", "white_check_mark", "rotating_light", "rotating_light"]
+    nothing = posted(outgoing(test=True, happenings=()), format="ntfy")
+    assert nothing.headers["X-Tags"] == "rotating_light"
 
 
 def test_ntfy():
@@ -163,7 +261,8 @@ async def test_posted():
 
 
 @pytest.mark.parametrize(
-    ("status", "for_good"), [(400, True), (422, True), (404, False), (429, False), (500, False), (302, False)]
+    ("status", "for_good"),
+    [(400, True), (413, True), (422, True), (404, False), (429, False), (500, False), (302, False)],
 )
 async def test_refusals(status, for_good):
     with pytest.raises(SendError, match=f"HTTP {status} no thanks") as caught:

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 import trio
 import trio.testing
 
-from hawatch.agent.core_workers import HINDERED_RUNS, RELINK_S, Workers, WorkerState
+from hawatch.agent.core_workers import HINDERED_RUNS, HINDRANCES_SHOWN_MAX, RELINK_S, Workers, WorkerState
 from hawatch.agent.link import FrameSplitter, frame, work_pair
 from hawatch.agent.measures import Counted, WantCounts
 from hawatch.agent.messages import Assign, CheckSummary, Summary, Verdicts, WorkerLost, WorkerStarted
-from hawatch.model import Check, CheckState, Event, Plan, Verdict
+from hawatch.model import Check, CheckState, Event, Plan, Severity, Verdict
 
 UP, DOWN, UNKNOWN = CheckState.UP, CheckState.DOWN, CheckState.UNKNOWN
 
@@ -28,12 +28,15 @@ class Site:
 
     def __init__(self, *checks: Check) -> None:
         self.events: list[str] = []
+        self.told: list[Event] = []
         self.changed: list[str] = []
         self.wanted: list[str] = []
         self.workers = Workers(plan(*checks), self.emit, self.changed.extend, lambda: 7, self.wanted.append)
 
     def emit(self, events: Iterable[Event]) -> None:
-        self.events += [event.name for event in events]
+        for event in events:
+            self.told.append(event)
+            self.events.append(event.name)
 
 
 class Prober:
@@ -203,10 +206,50 @@ async def test_checks_that_this_machine_cannot_run_are_told_of_once_a_reason(nur
     ]
     assert site.workers.hindrances == {"a": "no such device", "b": "no such device"}
     assert sorted(site.changed) == ["a", "b"]
+    (event,) = site.told
+    assert (event.reason, event.severity) == (site.workers.problems()[0], Severity.WARNING)
     await say(HINDERED_RUNS + 1, "no such device", "a", "b", "c")
     assert site.events == ["probe_hindered"]
+    site.changed.clear()
+    await say(HINDERED_RUNS + 2, "no such device", "a", "b", "c")
+    assert site.changed == [], "nothing is new"
     await say(0, "", "a", "b")
     assert site.workers.hindrances == {"c": "no such device"}
-    site.workers.set_plan(plan(check("a")))
+    assert {"a", "b"} <= set(site.changed)
+    assert site.workers.problems()[0].startswith("1 check cannot be run from this machine (no such device): ")
+    await say(0, "", "c")
+    await say(HINDERED_RUNS, "no such device", "a")
+    assert site.events == ["probe_hindered"] * 2, "it is told anew when it begins anew"
+    site.workers.set_plan(plan(check("b")))
     assert site.workers.problems() == []
+    await prober.stream.aclose()
+
+
+async def test_of_many_reasons_why_checks_cannot_be_run_each_is_told_and_the_status_spells_out_a_few(
+    nursery: trio.Nursery,
+) -> None:
+    count = HINDRANCES_SHOWN_MAX
+    names = [f"c{number}" for number in range(count + 3)]
+    site = Site(*(check(name) for name in names))
+    prober = connect(site, nursery)
+    reasons = dict(zip(names, ["r0", *(f"r{number}" for number in range(count + 2))], strict=True))
+
+    async def say(*hindered: str) -> None:
+        rows = [CheckSummary(name, 1, 1, -1, reasons.get(name, "?"), HINDERED_RUNS) for name in hindered]
+        await prober.say(Summary(rows, 0.5, 0, 2))
+
+    await say(*names[: count + 1], "of an earlier plan")
+    told = [event.reason for event in site.told]
+    assert site.events == ["probe_hindered"] * count
+    assert [reason.partition(":")[0] for reason in told] == [
+        "2 checks cannot be run from this machine (r0)",
+        *(f"1 check cannot be run from this machine (r{number})" for number in range(1, count)),
+    ]
+    assert site.workers.problems() == told
+    await say(*names[count + 1 :])
+    assert len(site.events) == count + 2
+    assert site.workers.problems() == [*told, "2 more reasons why checks cannot be run"]
+    reasons["c0"] = "another one"
+    await say("c0")
+    assert "(another one)" in site.told[-1].reason
     await prober.stream.aclose()

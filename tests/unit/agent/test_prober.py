@@ -53,6 +53,33 @@ async def test_failures_that_come_of_our_own_pause_do_not_count(prober):
     assert (prober.verdicts()[0].state, prober.verdicts()[0].reason) == (CheckState.DOWN, "refused")
 
 
+@pytest.mark.parametrize(
+    ("pause_ms", "started_ms", "finished_ms", "timeout_ms", "ours"),
+    [
+        (51, -30, 1, 100, True),  # it was under way in the pause
+        (50, -30, 1, 100, False),  # too short to matter
+        (251, -30, 1, 1000, True),
+        (250, -30, 1, 1000, False),  # a quarter of the timeout is the least
+        (60, 0, 249, 1000, False),
+        (300, 0, 249, 1000, True),  # it began before we went on, and ended soon after
+        (300, 0, 250, 1000, False),  # not so soon
+        (300, 1, 249, 1000, False),  # it began after the pause
+        (0, 1, 151, 100, False),
+        (0, 1, 152, 100, True),  # its time-out came late
+        (0, 1, 1251, 1000, False),
+        (0, 1, 1252, 1000, True),
+    ],
+)
+async def test_which_failures_are_put_down_to_a_pause(prober, pause_ms, started_ms, finished_ms, timeout_ms, ours):
+    """Instants count from the end of the pause."""
+    await prober.assign([check(1, timeout_ns=timeout_ms * NS_PER_MS)], [Verdict("a", CheckState.UP)])
+    slot = started(prober)
+    end_ns = boottime_ns()
+    prober._pause_end_ns, prober._pause_ns = end_ns, pause_ms * NS_PER_MS
+    prober.take(slot, down("refused"), end_ns + started_ms * NS_PER_MS, end_ns + finished_ms * NS_PER_MS)
+    assert prober.discarded == ours
+
+
 async def test_one_that_is_late_all_the_time_believes_a_failure_in_the_end(prober):
     await prober.assign([check(1, fall=2)], [Verdict("a", CheckState.UP)])
     slot = started(prober)

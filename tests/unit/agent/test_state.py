@@ -96,6 +96,18 @@ def test_what_was_said_follows_a_service_that_gets_another_name() -> None:
     assert len(told) == 2
 
 
+def test_it_follows_a_service_that_is_renamed_again_or_was_left_out_meanwhile(tmp_path: Path) -> None:
+    path = tmp_path / "admin.json"
+    state = AdminState()
+    state.set("web", ONE, Admin.DRAINED)
+    state.locate(Plan((service("web"), service("mail", 25)), {}))
+    for services in ((service("www"),), (), (service("site"), service("www", 81))):
+        save_admin(path, state.to_file())
+        state, _ = follow_renames(load_admin(path)[0], Plan(services, {}))
+    assert state.entries() == {("site", ONE): Admin.DRAINED}
+    assert state.to_file().virtuals == {"site": "tcp 192.0.2.110:80"}, "nothing was said of the others"
+
+
 def test_a_file_of_an_earlier_version_is_read_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "admin.json"
     path.write_text(f'{{"version": 1, "servers": [{{"service": "web", "server": "{ONE}", "admin": "drained"}}]}}')

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import msgspec
 
-from hawatch.console.ends import QUIET_NS, Quorum, find_ends, quiet_troubles, read_status
-from hawatch.console.history import Owner
+from hawatch.console.ends import ENDS_MAX, QUIET_NS, Quorum, find_ends, quiet_troubles, read_status
+from hawatch.console.history import ItemKind, Owner
 from hawatch.console.subjects import PAIRS, Phase, phase_of, subject_of
-from hawatch.model import NS_PER_S
+from hawatch.model import NS_PER_S, Severity
 from tests.unit.console.records import record
 from tests.unit.console.test_policy import play
 
@@ -66,6 +66,9 @@ def test_what_is_well_ends():
     assert find_ends(troubles, status(well=False), journal_well=False) == {}
     ends = find_ends(troubles, status(well=True), journal_well=True)
     assert set(ends) == {subject_of(each) for each in DOWN}
+    assert {(each.reason, each.severity) for each in ends.values()} == {
+        ("it is well: that was not seen when it happened", Severity.INFO)
+    }
     for subject, event in ends.items():
         as_told = record(event.name, 61, event.service, event.server, event.group, **event.numbers)
         assert phase_of(as_told) is Phase.UP
@@ -82,7 +85,9 @@ def test_what_is_no_longer_configured_ends():
     it = failing()
     troubles = quiet_troubles(it.history, it.now_ns)
     ends = find_ends(troubles, status(well=False, servers=("192.168.1.7",)), journal_well=False)
-    assert [(event.name, event.server) for event in ends.values()] == [("server_removed", "192.168.1.1:80")]
+    assert [(event.name, event.server, event.reason) for event in ends.values()] == [
+        ("server_removed", "192.168.1.1:80", "the configuration has it no more")
+    ]
     ends = find_ends(troubles, status(well=False, services=("http6",)), journal_well=False)
     assert {event.name for event in ends.values()} == {"server_removed", "service_removed"}
 
@@ -104,8 +109,33 @@ def test_a_member_a_link_or_a_process_that_is_no_longer_configured_ends():
 
 def test_no_member_ends_while_the_lease_cannot_even_begin():
     it = failing()
+    troubles = quiet_troubles(it.history, it.now_ns)
     broken = msgspec.structs.replace(status(well=False), directors=[], witnesses=[])
-    assert find_ends(quiet_troubles(it.history, it.now_ns), broken, journal_well=False) == {}
+    assert find_ends(troubles, broken, journal_well=False) == {}
+    fewer = msgspec.structs.replace(broken, services=broken.services[:1])
+    assert {event.name for event in find_ends(troubles, fewer, journal_well=False).values()} == {"server_removed"}
+
+
+def test_a_member_ends_while_any_other_one_is_known():
+    it = failing()
+    troubles, seen = quiet_troubles(it.history, it.now_ns), status(well=False)
+    for kind, gone in (("directors", {"director_removed", "link_removed"}), ("witnesses", {"witness_removed"})):
+        fewer = msgspec.structs.replace(seen, **{kind: []})
+        assert {event.name for event in find_ends(troubles, fewer, journal_well=False).values()} == gone
+
+
+def test_so_many_ends_are_told_at_once_and_the_others_follow():
+    it = play()
+    for number in range(ENDS_MAX + 7):
+        it.feed(record("server_down", 0, "http", f"192.168.1.{number}:80"))
+    it.until(60)
+    told = []
+    for _ in range(3):
+        ends = find_ends(quiet_troubles(it.history, it.now_ns), status(well=True, services=()), journal_well=True)
+        told.append(len(ends))
+        for event in ends.values():
+            it.feed(record(event.name, 61, event.service, event.server))
+    assert told == [ENDS_MAX, 7, 0]
 
 
 def test_what_is_disabled_or_on_standby_ends():
@@ -117,14 +147,19 @@ def test_what_is_disabled_or_on_standby_ends():
     troubles = quiet_troubles(it.history, it.now_ns)
     (event,) = find_ends(troubles, seen, journal_well=False).values()
     assert (event.name, event.server) == ("server_removed", "192.168.1.1:80")
+    assert event.reason == "it is disabled: nobody asks whether it works"
     seen.services[0].servers[0].state, seen.services[0].state = "unknown", "standby"
     ends = find_ends(troubles, seen, journal_well=False)
     assert {event.name for event in ends.values()} == {"server_standby", "service_standby"}
-    sent = len(it.sent)
+    assert {event.reason for event in ends.values()} == {
+        "this director is standby: the owner of the group tells how it is"
+    }
     for subject, event in ends.items():
         it.feed(record(event.name, 61, event.service, event.server, event.group))
         assert subject not in quiet_troubles(it.history, it.now_ns)
-    assert len(it.sent) == sent, "the failure itself may last: the owner tells its end"
+    it.until(1000)
+    kinds = {item.kind for _, message in it.sent for item in message.items}
+    assert kinds == {ItemKind.DOWN}, "the failure itself may last: the owner tells its end"
 
 
 def test_what_has_just_failed_is_left_alone():
@@ -133,7 +168,7 @@ def test_what_has_just_failed_is_left_alone():
     it.at(50, "server_down")
     it.until(50 + QUIET_NS / NS_PER_S - 1)
     assert quiet_troubles(it.history, it.now_ns) == {}
-    it.until(60 + QUIET_NS / NS_PER_S)
+    it.until(50 + QUIET_NS / NS_PER_S)
     assert len(quiet_troubles(it.history, it.now_ns)) == 1
 
 

@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from hawatch.console.history import Flow, History, ItemKind, Told, Trouble
+from hawatch.console.history import Flow, History, Item, ItemKind, Told, Trouble
 from hawatch.console.period import parse_period
 from hawatch.console.policy import HELD_MAX, acknowledge, decide, next_due_ns
 from hawatch.console.rules import Dependency, Policy, Rule
@@ -109,6 +109,22 @@ def test_one_failure_that_lasts_counts_as_many():
     assert it.log() == [(100, ["down"])]
 
 
+def test_so_many_failures_count_without_ends_between_them_too():
+    it = play(after_failures=3, within_ns=100 * S)
+    for at_s in (0, 10, 20):
+        it.at(at_s, "server_down")
+    assert it.log() == [(20, ["down"])]
+
+
+def test_failures_are_remembered_as_long_as_any_rule_counts_them():
+    it = Play(Policy((Rule("email/a", within_ns=100 * S), Rule("email/b", after_failures=2, within_ns=1000 * S))))
+    it.at(0, "server_down")
+    it.at(5, "server_up")
+    it.at(200, "server_down", server="192.168.1.2:80")
+    it.at(400, "server_down")
+    assert (it.sent[-1][0], it.sent[-1][1].rule) == (400, "email/b")
+
+
 def test_every_and_at_most():
     it = play(every_ns=600 * S, at_most=3)
     it.at(0, "server_down")
@@ -124,7 +140,8 @@ def test_a_second_failure_without_an_end_is_the_same_trouble():
     it.at(30, "server_down", reason="another one")
     it.until(600)
     assert it.log() == [(0, ["down"]), (600, ["again"])]
-    assert it.sent[1][1].items[0].record.reason == "another one"
+    again = it.sent[1][1].items[0]
+    assert (again.record.reason, again.since_ns, again.count) == ("another one", START_NS, 1)
 
 
 def test_choices():
@@ -135,7 +152,9 @@ def test_choices():
     assert not Rule("r", events=frozenset({"takeover"})).wants(down)
     assert not Rule("r", services=frozenset({"smtp"})).wants(down)
     assert not Rule("r", groups=frozenset({"mail"})).wants(down)
+    assert Rule("r", services=frozenset({"smtp", "http"}), groups=frozenset({"mail", "web"})).wants(down)
     assert Rule("r", servers=frozenset({"192.168.1.1"})).wants(down)
+    assert Rule("r", servers=frozenset({"192.168.1.1", "192.168.1.9"})).wants(down)
     assert not Rule("r", servers=frozenset({"192.168.1.2"})).wants(down)
     failed = record("alert_failed", severity="warning", alert="email/ops")
     assert not Rule("email/ops").wants(failed)
@@ -149,11 +168,44 @@ def test_an_event_without_an_end_is_told_once():
     assert it.log() == [(0, ["notice"])]
 
 
+def test_an_event_that_a_rule_does_not_name_is_not_told():
+    it = play(events=frozenset({"takeover"}))
+    it.at(0, "config_rejected", "", "", severity="critical")
+    it.at(1, "takeover", "", "", group="web")
+    assert it.log() == [(1, ["notice"])]
+
+
 def test_ends_alone_when_only_they_are_named():
     it = play(events=frozenset({"server_up"}))
     it.at(0, "server_down")
     it.at(9, "server_up")
-    assert it.log() == [(9, ["notice"])]
+    it.at(20, "server_up")
+    assert it.log() == [(9, ["notice"]), (20, ["notice"])]
+    assert [message.items[0].since_ns for _, message in it.sent] == [START_NS, 0], "the second ends nothing"
+    link = play(events=frozenset({"server_up", "link_down"}))
+    link.at(9, "server_up")
+    assert link.log() == [(9, ["notice"])], "what begins otherwise is no beginning of it"
+    other = play(events=frozenset({"server_up"}), services=frozenset({"smtp"}))
+    other.at(9, "server_up")
+    assert other.log() == []
+
+
+def test_ends_are_told_after_beginnings_when_both_are_named_or_all_events_are():
+    for choice in ({"events": frozenset({"server_down", "server_up"})}, {"least": Severity.INFO}):
+        it = play(after_ns=60 * S, **choice)
+        it.at(0, "server_down")
+        it.at(9, "server_up")
+        it.at(20, "server_up")
+        it.until(3600)
+        assert it.log() == []
+
+
+def test_no_ends_where_they_are_not_wanted():
+    it = play(tell_up=False)
+    it.at(0, "server_down")
+    it.at(9, "server_up")
+    it.until(3600)
+    assert it.log() == [(0, ["down"])]
 
 
 def test_held_until_morning():
@@ -180,6 +232,13 @@ def test_dropped_outside_the_period():
     it.at(150, "takeover", "", "")
     it.until(86400)
     assert it.log() == []
+    noon_s = 86400 + 12 * 3600
+    it.at(noon_s, "takeover", "", "")
+    it.at(noon_s, "server_down", server="192.168.1.2:80")
+    assert it.log() == [(noon_s, ["notice"]), (noon_s, ["down"])]
+    always = play(hold=False)
+    always.at(100, "takeover", "", "")
+    assert always.log() == [(100, ["notice"])]
 
 
 def test_acknowledged_is_not_told_again_until_it_fails_anew():
@@ -188,11 +247,15 @@ def test_acknowledged_is_not_told_again_until_it_fails_anew():
     changes, records = acknowledge(it.history, Match(service="http"), "on it")
     it.history.apply(changes)
     assert [each.server for each in records] == ["192.168.1.1:80"]
+    assert [trouble.acknowledged for trouble in changes.values()] == ["on it"]
+    assert [each.acknowledged for each in acknowledge(it.history, Match(), "")[0].values()] == ["acknowledged"]
     it.at(3600, "server_up")
     it.at(3700, "server_down")
     it.until(4000)
     assert it.log() == [(0, ["down"]), (3600, ["up"]), (3700, ["down"])]
     assert acknowledge(it.history, Match(service="smtp"), "") == ({}, [])
+    it.at(4100, "server_up")
+    assert acknowledge(it.history, Match(), "late") == ({}, []), "it is over"
 
 
 SWITCH = Dependency(Match(service="http"), Match(service="switch"))
@@ -211,6 +274,15 @@ def test_a_switch_explains_its_servers():
     it.until(1000)
     assert it.log() == [(2, ["down"]), (701, ["up"]), (706, ["down"])]
     assert it.sent[-1][1].items[0].record.server == "192.168.1.39:80"
+
+
+def test_a_switch_that_is_well_explains_no_more():
+    it = play(SWITCH)
+    it.at(0, "server_down")
+    it.at(2, "service_down", "switch", "")
+    it.at(700, "service_up", "switch", "")
+    it.until(800)
+    assert it.log() == [(2, ["down"]), (700, ["up"]), (705, ["down"])]
 
 
 def test_without_the_parent_the_child_is_told_after_settling():
@@ -241,6 +313,32 @@ def test_a_thousand_events_of_a_dead_switch_are_three_messages():
     assert len(it.sent) == 6
 
 
+def test_a_storm_lasts_until_a_window_was_calm():
+    it = play(burst=2, digest_ns=60 * S)
+    for number, at_s in enumerate((0, 1, 2, 3, 70, 200)):
+        it.at(at_s, "server_down", server=f"192.168.1.{number}:80")
+    it.until(600)
+    assert it.log() == [(0, ["down"]), (1, ["down"]), (60, ["down"] * 2), (120, ["down"]), (200, ["down"])]
+    assert not any(isinstance(entry, Item) for entry in it.history.entries.values()), "what was sent is forgotten"
+
+
+def test_what_comes_first_after_a_window_ends_it():
+    it = play(burst=1)
+    for number, at_s in enumerate((0, 2, 61)):
+        it.now_ns = START_NS + at_s * S
+        it.feed(record("server_down", at_s, "http", f"192.168.1.{number}:80"))
+    it.until(600)
+    assert it.log() == [(0, ["down"]), (61, ["down"]), (121, ["down"])]
+
+
+def test_a_window_is_waited_for_whatever_else_is_due():
+    it = play(burst=1, after_ns=30 * S)
+    for number, at_s in enumerate((0, 5, 20)):
+        it.at(at_s, "server_down", server=f"192.168.1.{number}:80")
+    it.until(600)
+    assert it.log() == [(30, ["down"]), (90, ["down", "down"])]
+
+
 def test_a_digest_has_a_limit():
     it = play()
     for number in range(HELD_MAX + 12):
@@ -259,6 +357,7 @@ def test_what_is_of_no_use_is_forgotten():
     assert it.history.entries == {}
     it.at(900, "server_down")
     it.policy = Policy()
+    assert next_due_ns(it.policy, it.history) is None, "the window of a rule that is no more ends by itself"
     it.feed(None)
     assert [type(entry) for entry in it.history.entries.values()] == [Trouble]
 

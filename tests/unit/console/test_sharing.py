@@ -81,10 +81,24 @@ def test_the_owner_tells():
     assert pair.told("lvs2") == []
 
 
+def test_each_group_is_told_of_by_its_own_owner():
+    pair = Pair()
+    for it in pair.play.values():
+        it.history.apply(note_owners(it.policy, it.history, {"web": "lvs1", "mail": "lvs2"}, it.now_ns))
+    pair.both(10, "server_down", group="mail")
+    pair.both(20, "server_down", "192.168.1.2:80", group="web")
+    pair.both(30, "server_down", "192.168.1.3:80", group="")
+    assert pair.told("lvs1") == [(20, "down"), (30, "down")]
+    assert pair.told("lvs2") == [(10, "down")]
+
+
 def test_a_service_without_a_group_is_the_first_groups_owners():
     pair = Pair()
     pair.both(10, "server_down", group="")
     assert (pair.told("lvs1"), pair.told("lvs2")) == ([(10, "down")], [])
+    other = Pair(owner="lvs2")
+    other.both(10, "server_down", group="")
+    assert (other.told("lvs1"), other.told("lvs2")) == ([], [(10, "down")])
 
 
 def test_after_a_switchover_the_successor_tells_what_still_fails_and_its_end():

@@ -78,6 +78,8 @@ def test_an_answer_that_was_lost_marks_it(spool):
     spool.add(message(1), ("a",), 0)
     spool.again(spool.begin("email/ops", "a", 0), "no answer", 0, twice=True)
     assert spool.begin("email/ops", "a", BACKOFF_NS[0]).twice
+    spool.add(message(2), ("a", "b"), 0)
+    assert not spool.begin("email/ops", "b", 0).twice, "only the one that was asked for"
 
 
 def test_given_up_when_too_old(spool):
@@ -89,7 +91,50 @@ def test_given_up_when_too_old(spool):
 
 
 def test_back_off_grows_to_its_limit():
-    assert [backoff_ns(n) for n in range(1, 9)] == [*BACKOFF_NS, BACKOFF_NS[-1], BACKOFF_NS[-1]]
+    assert [backoff_ns(n) // S for n in range(1, 9)] == [5, 15, 30, 60, 120, 300, 300, 300]
+
+
+def test_each_attempt_waits_longer_and_after_two_days_none_follows(spool):
+    spool.add(message(1), ("a",), 0)
+    now_ns, waits = 0, []
+    while True:
+        letter = spool.begin("email/ops", "a", now_ns)
+        assert letter.attempts == len(waits)
+        if not spool.again(letter, "451", now_ns, twice=False):
+            break
+        ((_, due_ns),) = spool.heads("email/ops")
+        assert spool.begin("email/ops", "a", due_ns - 1) is None
+        waits.append((due_ns - now_ns) // S)
+        now_ns = due_ns
+    assert waits[:8] == [5, 15, 30, 60, 120, 300, 300, 300]
+    assert now_ns - 300 * S < 2 * 86400 * S <= now_ns
+    assert outcomes(spool) == [("failed", "451", len(waits) + 1, now_ns)]
+    spool.forget(now_ns)
+    assert spool.counts()["email/ops"] == Counts(waiting=0, sent=0, failed=1)
+    spool.forget(now_ns + 1)
+    assert spool.counts() == {}
+
+
+def outcomes(spool):
+    return spool.database.execute("SELECT state, error, attempts, done_ns FROM letter ORDER BY seq").fetchall()
+
+
+def test_what_becomes_of_a_letter_is_written_down(spool):
+    for number in range(4):
+        spool.add(message(number), ("a",), 0)
+    spool.sent(spool.begin("email/ops", "a", 0), 7)
+    spool.failed(spool.begin("email/ops", "a", 0), "550 no", 8)
+    spool.database.execute("UPDATE letter SET body = 'x' WHERE key = 'key2'")
+    assert spool.begin("email/ops", "a", 9) is None
+    spool.begin("email/ops", "a", 10)
+    sent, failed, damaged, sending = outcomes(spool)
+    assert (sent, failed, sending) == (("sent", "", 1, 7), ("failed", "550 no", 1, 8), ("sending", "", 0, 0))
+    assert damaged[0] == "failed"
+    assert damaged[1].startswith("it cannot be read, the file is damaged: ")
+    assert damaged[3] == 9
+    assert spool.counts()["email/ops"] == Counts(waiting=1, sent=1, failed=2)
+    spool.add(message(5), ("a",), 3)
+    assert spool.waiting() == {"email/ops": (2, 0)}
 
 
 def test_a_spool_that_is_full_gives_up_what_is_new(spool):
@@ -99,6 +144,7 @@ def test_a_spool_that_is_full_gives_up_what_is_new(spool):
     )
     spool.add(message(1), ("a", "b"), 9)
     assert spool.counts()["email/ops"].failed == 1
+    assert outcomes(spool)[-2:] == [("failed", "5000 messages were waiting already", 0, 9), ("waiting", "", 0, 0)]
     assert spool.begin("email/ops", "b", 9) is not None
 
 
@@ -127,5 +173,6 @@ def test_alerts_that_are_no_more(spool):
     spool.forget_targets({"email/new"}, 7)
     assert spool.heads("email/ops") == []
     assert spool.heads("email/new") == [("a", 0)]
+    assert outcomes(spool)[0] == ("failed", "the configuration has this alert no more", 0, 7)
     spool.forget(8)
     assert "email/ops" not in spool.counts()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hawatch.console.subjects import PAIRS, Match, Phase, phase_of, same_server, subject_of
+from hawatch.console.subjects import ENDS_HERE, PAIRS, Match, Phase, failure_of, phase_of, same_server, subject_of
 from tests.unit.console.records import record
 
 
@@ -21,6 +21,27 @@ def test_subjects_differ_by_what_they_are_about():
         record("link_down", peer="lvs2", address="10.0.0.2")
     )
     assert subject_of(record("server_down", service="a", server="s")) != subject_of(record("service_down", service="a"))
+
+
+@pytest.mark.parametrize(
+    ("event", "subject", "failure"),
+    [
+        (record("server_up", 0, "http", "a:80", "web", weight=1), "server web http a:80", "server_down"),
+        (record("service_removed", 0, "http"), "service http", "service_down"),
+        (record("director_alive", peer="lvs2"), "director lvs2 lvs1", "director_dead"),
+        (record("link_down", peer="lvs2", address="10.0.0.1"), "link lvs2 10.0.0.1 lvs1", "link_down"),
+        (record("worker_restarted", worker="prober", pid=7), "worker prober lvs1", "worker_lost"),
+        (record("quorum_lost"), "quorum lvs1", "quorum_lost"),
+        (record("takeover", group="web"), "takeover web lvs1", ""),
+    ],
+)
+def test_a_subject_names_what_every_director_sees_alike_and_whose_matter_the_rest_is(event, subject, failure):
+    assert subject_of(event) == subject
+    assert failure_of(event) == failure
+
+
+def test_a_standby_ends_what_it_knows_of_a_failure():
+    assert {name for name in PAIRS if name.endswith("_standby")} == ENDS_HERE
 
 
 def test_phases():

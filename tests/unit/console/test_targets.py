@@ -6,7 +6,7 @@ import pytest
 
 from hawatch.actions.outgoing import SendError
 from hawatch.config.load import load_text
-from hawatch.console.rules import Dependency
+from hawatch.console.rules import Dependency, Rule
 from hawatch.console.subjects import Match
 from hawatch.console.targets import make_policy, make_targets, read_secret, read_templates
 from hawatch.console.templates import Templates
@@ -50,6 +50,51 @@ def test_rules_and_recipients():
     policy = make_policy(config, targets, "lvs1")
     assert policy.dependencies == (Dependency(Match(service="http"), Match(name="director_dead")),)
     assert len(policy.rules) == 3
+
+
+EVERYTHING = """
+[[director]]
+name = "lvs1"
+[[group]]
+name = "web"
+addresses = [{ address = "192.168.1.110/32", interface = "eth0" }]
+[[service]]
+name = "http"
+group = "web"
+address = "192.168.1.110"
+port = 80
+[[service.server]]
+address = "192.168.1.1"
+[alert.program.pager]
+command = "/bin/true"
+after_failures = 3
+within = "5m"
+digest = "2m"
+burst = 4
+events = ["server_down"]
+groups = ["web"]
+services = ["http"]
+servers = ["192.168.1.1"]
+directors = "all"
+"""
+
+
+def test_each_word_of_an_alert_becomes_its_rules():
+    rule = make_targets(load_text(EVERYTHING))["program/pager"].rule
+    assert rule == Rule(
+        "program/pager",
+        events=frozenset({"server_down"}),
+        groups=frozenset({"web"}),
+        services=frozenset({"http"}),
+        servers=frozenset({"192.168.1.1"}),
+        after_failures=3,
+        within_ns=300 * NS_PER_S,
+        burst=4,
+        digest_ns=120 * NS_PER_S,
+        everywhere=True,
+    )
+    chat = make_targets(load_text(TEXT))["webhook/chat"]
+    assert (chat.rule, chat.recipients) == (Rule("webhook/chat"), ("chat",)), "what is not said is as documented"
 
 
 async def test_a_program_is_called():

@@ -87,6 +87,9 @@ def test_a_server_that_cannot_be_probed_says_why():
         "no such device: not in IPVS before its first good probe",
         "not probed yet: not in IPVS before its first good probe",
     ]
+    kernel = {KEY: TableEntry(VirtualService(KEY), {TWO: Destination(TWO)})}
+    there = run(service(), verdicts=verdicts(UP), hindrances={f"check {TWO}": "no such device"}, kernel=kernel)
+    assert there.servers[1].reason == "no such device: left as the kernel has it"
 
 
 def test_what_the_kernel_has_stays_until_a_verdict():
@@ -95,8 +98,17 @@ def test_what_the_kernel_has_stays_until_a_verdict():
     decision = run(service(), verdicts=verdicts(), kernel=kernel)
     assert decision.wanted[KEY].destinations == {TWO: odd}
     assert decision.events == ()
+    assert (decision.services[0].state, decision.services[0].reason) == ("up", "1 of 3 servers serve")
     after = run(service(), decision.memory, verdicts=verdicts(UP, DOWN), kernel=kernel)
     assert weights(after) == {ONE: 10}
+    assert names(run(service(), verdicts=verdicts(UNKNOWN, UP), kernel=kernel)) == [], "a restart is no news of it"
+
+
+def test_where_nothing_is_known_of_the_last_to_serve_they_are_those_that_the_kernel_has():
+    kernel = {KEY: TableEntry(VirtualService(KEY), {TWO: Destination(TWO, weight=10)})}
+    decision = run(service(), verdicts=verdicts(DOWN, DOWN, DOWN), kernel=kernel)
+    assert weights(decision) == {TWO: 10}
+    assert decision.services[0].reason.endswith(f"; the last to serve stay in the table: {TWO}")
 
 
 def test_the_last_one_stays_until_the_others_were_looked_at():
@@ -105,6 +117,28 @@ def test_the_last_one_stays_until_the_others_were_looked_at():
     assert weights(held) == {TWO: 3}
     empty = service(on_all_down=OnAllDown.EMPTY)
     assert weights(run(empty, verdicts=verdicts(UNKNOWN, DOWN), kernel=kernel)) == {}
+    idle = run(service(), verdicts=verdicts(UNKNOWN, UP), kernel=kernel, weights={f"check {TWO}": 0})
+    assert weights(idle) == {TWO: 0}, "it is up, and asks for nothing"
+    for word in (Admin.DRAINED, Admin.DISABLED):
+        admin = {("http", str(TWO)): word}
+        assert weights(run(service(), verdicts=verdicts(UNKNOWN, DOWN), kernel=kernel, admin=admin)) == {}
+
+
+@pytest.mark.parametrize(
+    ("present", "health", "word", "left"),
+    [
+        (True, UNKNOWN, Admin.NONE, {SORRY: 1}),
+        (True, UP, Admin.NONE, {SORRY: 1}),
+        (True, DOWN, Admin.NONE, {}),
+        (True, UP, Admin.DISABLED, {}),
+        (True, UP, Admin.DRAINED, {}),
+        (False, UP, Admin.NONE, {}),
+    ],
+)
+def test_the_sorry_server_stays_until_the_servers_were_looked_at_unless_it_may_not(present, health, word, left):
+    kernel = {KEY: TableEntry(VirtualService(KEY), {SORRY: Destination(SORRY)} if present else {})}
+    admin = {("http", str(SORRY)): word}
+    assert weights(run(with_sorry(), verdicts=verdicts(sorry=health), kernel=kernel, admin=admin)) == left
 
 
 def test_a_server_without_a_check_counts_as_up():
@@ -122,11 +156,26 @@ def test_a_server_that_fails(on_fail, left):
     after = run(plan, before.memory, verdicts=verdicts(UP, DOWN, UP))
     assert weights(after) == left
     assert names(after) == ["server_down"]
-    assert (after.events[0].server, after.events[0].reason) == (str(TWO), "HTTP 503, wanted 200")
+    down = after.events[0]
+    assert (down.server, down.reason, down.severity) == (str(TWO), "HTTP 503, wanted 200", Severity.WARNING)
+    assert (down.service, down.numbers) == ("http", {"weight": 10, "checks": 1})
     again = run(plan, after.memory, verdicts=verdicts(UP, DOWN, UP))
     assert again.events == ()
     back = run(plan, again.memory, verdicts=verdicts(UP, UP, UP))
     assert names(back) == ["server_up"]
+    assert (back.events[0].reason, back.events[0].severity) == ("its probes pass again", Severity.INFO)
+
+
+def test_a_server_that_serves_for_the_first_time():
+    bare = service(servers=(ServerPlan(Destination(ONE), ()), ServerPlan(Destination(TWO), (f"check {TWO}",))))
+    decision = run(bare, verdicts=verdicts(UNKNOWN, UP))
+    assert [(event.name, event.server, event.reason) for event in decision.events] == [
+        ("server_up", str(ONE), "it has no probe, so it counts as up"),
+        ("server_up", str(TWO), "its first probe passed"),
+    ]
+    silent = run(bare, verdicts={f"check {TWO}": Verdict(f"check {TWO}", DOWN)})
+    assert [event.reason for event in silent.events if event.name == "server_down"] == ["its probe fails"]
+    assert silent.servers[1].reason == "its probe fails"
 
 
 def test_all_checks_of_a_server_must_pass():
@@ -153,6 +202,36 @@ def test_an_administrators_word(word, health, weight, state):
     assert decision.servers[2].state is state
 
 
+@pytest.mark.parametrize(
+    ("word", "health", "present", "reason"),
+    [
+        (Admin.NONE, UP, True, ""),
+        (Admin.NONE, DOWN, True, "HTTP 503, wanted 200"),
+        (Admin.NONE, UNKNOWN, True, "not probed yet: left as the kernel has it"),
+        (Admin.NONE, UNKNOWN, False, "not probed yet: not in IPVS before its first good probe"),
+        (Admin.DRAINED, UP, True, "drained by an administrator: no new connections until `hawatch ctl undrain`"),
+        (Admin.DRAINED, DOWN, True, "HTTP 503, wanted 200 (and drained by an administrator)"),
+        (Admin.DISABLED, UP, True, "disabled by an administrator: `hawatch ctl enable` brings it back"),
+    ],
+)
+def test_what_status_says_of_a_server(word, health, present, reason):
+    kernel = {KEY: TableEntry(VirtualService(KEY), {THREE: Destination(THREE)} if present else {})}
+    admin = {("http", str(THREE)): word}
+    decision = run(service(), verdicts=verdicts(UP, UP, health), admin=admin, kernel=kernel)
+    row = decision.servers[2]
+    assert (row.service, row.server, row.reason, row.since_wall_ns) == ("http", str(THREE), reason, 7)
+    assert (row.weight, row.in_table) == (weights(decision).get(THREE, 0), THREE in weights(decision))
+    assert [row.sorry for row in decision.servers] == [False] * 3
+
+
+def test_a_server_that_was_drained_stays_so_before_it_was_looked_at():
+    kernel = {KEY: TableEntry(VirtualService(KEY), {THREE: Destination(THREE, weight=3)})}
+    decision = run(service(), verdicts=verdicts(UP), admin={("http", str(THREE)): Admin.DRAINED}, kernel=kernel)
+    assert weights(decision) == {ONE: 10, THREE: 0}, "its connections live on"
+    row = decision.servers[2]
+    assert (row.state, row.weight, row.in_table) == (ServerState.DRAINING, 0, True)
+
+
 def all_down(plan: ServicePlan, sorry: CheckState = UP) -> Decision:
     """Let ONE fail first, then TWO and THREE at once."""
     memory = run(plan, verdicts=verdicts(UP, UP, UP, sorry=sorry)).memory
@@ -174,16 +253,65 @@ def test_all_servers_down(policy, left):
     told = [event for event in decision.events if event.name == "service_down"]
     assert [event.severity for event in told] == [Severity.CRITICAL]
     assert "HTTP 503" in told[0].reason
+    assert weights(run(service(on_all_down=policy), decision.memory, verdicts=verdicts(DOWN, DOWN, DOWN))) == left
     after = run(service(on_all_down=policy), decision.memory, verdicts=verdicts(UP, DOWN, DOWN))
     assert weights(after) == {ONE: 10}
     assert "service_up" in names(after)
 
 
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [
+        (OnAllDown.KEEP_LAST, f"the last to serve stay in the table: {TWO}, {THREE}"),
+        (OnAllDown.KEEP_ALL, f"all servers stay in the table: {ONE}, {TWO}, {THREE}"),
+        (OnAllDown.EMPTY, "it answers nobody, as on_all_down = empty says"),
+    ],
+)
+def test_what_is_said_of_a_service_that_is_down(policy, words):
+    decision = all_down(service(on_all_down=policy, group="web"))
+    why = ", ".join(f"{key} is down: HTTP 503, wanted 200" for key in (ONE, TWO, THREE))
+    reason = f"no server serves ({why}); {words}"
+    assert decision.services[0].reason == reason
+    event = decision.events[-1]
+    assert (event.group, event.service, event.server, event.reason) == ("web", "http", "", reason)
+    assert event.numbers == {"servers": 3, "serving": 0}
+    stays = " (stays in the table because no server is up)"
+    assert [row.reason for row in decision.servers] == [
+        "HTTP 503, wanted 200" + (stays if str(key) in words else "") for key in (ONE, TWO, THREE)
+    ]
+
+
+def test_a_sorry_server_is_for_the_policy_of_that_name_only():
+    decision = all_down(replace(with_sorry(), on_all_down=OnAllDown.KEEP_ALL))
+    assert weights(decision) == {ONE: 10, TWO: 10, THREE: 10}
+    assert "sorry" not in decision.services[0].reason
+
+
+def test_one_that_asked_for_no_weight_stays_with_its_own_and_another_with_what_it_asked_for():
+    plan = service(on_all_down=OnAllDown.KEEP_ALL)
+    asked = {f"check {ONE}": 0, f"check {TWO}": 3}
+    assert weights(run(plan, verdicts=verdicts(DOWN, DOWN, DOWN), weights=asked)) == {ONE: 10, TWO: 3, THREE: 10}
+    assert weights(run(plan, verdicts=verdicts(UP, DOWN, DOWN), weights=asked)) == {ONE: 0, TWO: 3, THREE: 10}
+
+
+def test_of_many_servers_the_first_reasons_are_told_and_the_others_counted():
+    def reason_of(count: int) -> str:
+        keys = [DestinationKey(f"198.51.100.{n}", 80) for n in range(1, count + 1)]
+        servers = tuple(ServerPlan(Destination(key), (f"check {key}",)) for key in keys)
+        found = {f"check {key}": Verdict(f"check {key}", DOWN) for key in keys}
+        return run(service(servers=servers, on_all_down=OnAllDown.EMPTY), verdicts=found).services[0].reason
+
+    told = ", ".join(f"198.51.100.{n}:80 is down: its probe fails" for n in range(1, 5))
+    assert reason_of(4).startswith(f"no server serves ({told}); ")
+    assert reason_of(6).startswith(f"no server serves ({told} and 2 more); ")
+
+
 def test_the_sorry_server_answers_when_it_is_up():
     decision = all_down(with_sorry())
     assert weights(decision) == {SORRY: 1}
-    assert decision.services[0].reason.endswith(f"the sorry server {SORRY} answers")
-    assert decision.servers[-1].sorry
+    assert decision.services[0].reason.endswith(f"; the sorry server {SORRY} answers")
+    row = decision.servers[-1]
+    assert (row.sorry, row.state, row.reason) == (True, ServerState.UP, "")
     back = run(with_sorry(), decision.memory, verdicts=verdicts(UP, DOWN, DOWN, sorry=UP))
     assert weights(back) == {ONE: 10}
 
@@ -191,14 +319,24 @@ def test_the_sorry_server_answers_when_it_is_up():
 def test_a_sorry_server_that_is_down_is_not_used():
     decision = all_down(with_sorry(), sorry=DOWN)
     assert weights(decision) == {TWO: 10, THREE: 10}
-    assert "is down, too" in decision.services[0].reason
+    told = f"; the sorry server {SORRY} is down, too; the last to serve stay in the table: {TWO}, {THREE}"
+    assert decision.services[0].reason.endswith(told)
+    assert decision.servers[-1].reason == "HTTP 503, wanted 200", "nothing of a table that it is not in"
+
+
+def test_a_sorry_server_that_was_not_probed_yet_is_not_used():
+    decision = all_down(with_sorry(), sorry=UNKNOWN)
+    assert weights(decision) == {TWO: 10, THREE: 10}
+    assert f"the sorry server {SORRY} is not probed yet; " in decision.services[0].reason
 
 
 def test_a_sorry_server_that_an_administrator_disabled_is_not_used():
     admin = {("http", str(SORRY)): Admin.DISABLED}
     decision = run(with_sorry(), verdicts=verdicts(DOWN, DOWN, DOWN, sorry=UP), admin=admin)
     assert weights(decision) == {}
-    assert f"the sorry server {SORRY} was disabled by an administrator" in decision.services[0].reason
+    assert decision.services[0].reason.endswith(
+        f"; the sorry server {SORRY} was disabled by an administrator; no server is left in the table"
+    )
 
 
 @pytest.mark.parametrize("plan", [with_sorry(), service(), service(on_all_down=OnAllDown.KEEP_ALL)], ids=repr)
@@ -239,6 +377,7 @@ def test_the_sorry_server_stands_in_for_servers_that_were_all_drained():
     admin = {("http", str(key)): Admin.DRAINED for key in (ONE, TWO, THREE)}
     decision = run(with_sorry(), verdicts=verdicts(UP, UP, UP, sorry=UP), admin=admin)
     assert weights(decision) == {ONE: 0, TWO: 0, THREE: 0, SORRY: 1}
+    assert f"({ONE} was drained by an administrator, " in decision.services[0].reason
 
 
 def test_nothing_is_said_of_a_service_before_its_servers_were_looked_at():
@@ -271,10 +410,44 @@ def test_too_few_servers_are_as_none_and_their_connections_live_on():
     weak = run(plan, before.memory, verdicts=verdicts(UP, DOWN, DOWN, sorry=UP), kernel=before.wanted)
     assert weights(weak) == {ONE: 0, SORRY: 1}
     assert weak.services[0].reason.startswith(f"too few servers serve: weight 10, wanted 20 ({TWO} is down: HTTP 503")
+    assert weak.services[0].reason.endswith(f"wanted 200); the sorry server {SORRY} answers")
     assert "service_down" in names(weak)
+    none = run(plan, before.memory, verdicts=verdicts(UP, DOWN, DOWN, sorry=DOWN), kernel=before.wanted)
+    assert weights(none) == {ONE: 10, TWO: 10, THREE: 10}, "nobody stands in for the one that serves"
     again = run(plan, weak.memory, verdicts=verdicts(UP, UP, DOWN, sorry=UP), kernel=weak.wanted)
     assert weights(again) == {ONE: 10, TWO: 10}
     assert "service_up" in names(again)
+
+
+def test_a_service_comes_up_at_more_than_it_goes_down_at():
+    plan, memory, states = service(min_weight=20, hysteresis=5), None, []
+    told = []
+    two = (UP, UP, DOWN)
+    for known in ((UP, UP, UP), two, (UP, DOWN, DOWN), two, (UP, UP, UP), two):
+        decision = run(plan, memory, verdicts=verdicts(*known))
+        states.append(decision.services[0].state)
+        told += [name for name in names(decision) if name.startswith("service_")]
+        memory = decision.memory
+    assert states == ["up", "up", "down", "down", "up", "up"]
+    assert told == ["service_down", "service_up"]
+    weak = run(plan, verdicts=verdicts(UP, DOWN, DOWN)).services[0].reason
+    assert weak.startswith("too few servers serve: weight 10, wanted 25 (")
+
+
+def test_a_cold_start_waits_for_enough_servers_before_the_sorry_server_stands_in():
+    plan = with_sorry(min_weight=20, hysteresis=5)
+    first = run(plan, verdicts=verdicts(UP, sorry=UP))
+    assert (weights(first), first.services[0].state) == ({ONE: 10}, "unknown")
+    assert first.services[0].reason == "its servers are being probed for the first time"
+    second = run(plan, first.memory, verdicts=verdicts(UP, UP, sorry=UP))
+    assert (weights(second), second.services[0].state) == ({ONE: 10, TWO: 10}, "up")
+    assert "service_up" not in names(second), "it was not down"
+
+
+def test_a_service_without_servers():
+    decision = run(service(servers=()))
+    assert (weights(decision), decision.servers) == ({}, ())
+    assert (decision.services[0].state, decision.services[0].reason) == ("down", "no server is configured")
 
 
 @pytest.mark.parametrize(
@@ -335,7 +508,8 @@ def test_the_standby_of_an_owner_only_group_wants_nothing():
     plan = service(group="web")
     decision = run(plan, verdicts=verdicts(UP, UP, UP), inactive_groups=frozenset({"web"}))
     assert decision.wanted == {}
-    assert decision.services[0].state == "standby"
+    told = (decision.services[0].state, decision.services[0].reason)
+    assert told == ("standby", "the owner of its group has it in its table")
 
 
 def test_a_standby_that_becomes_the_owner_tells_what_fails_anew():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from hawatch.health.seen import look
@@ -33,6 +35,18 @@ def test_reasons_are_joined_once_each_and_the_least_weight_counts():
     verdicts = {"a": Verdict("a", DOWN, "refused", 1), "b": Verdict("b", DOWN, "refused", 2, 9)}
     seen = look(SERVER, Admin.NONE, verdicts, {"a": 3, "b": 5}, None)
     assert (seen.reason, seen.since_wall_ns, seen.held_until_wall_ns, seen.weight) == ("refused", 2, 9, 3)
+    verdicts["b"] = Verdict("b", DOWN, "no greeting in 1 s")
+    assert look(SERVER, Admin.NONE, verdicts, {}, None).reason == "refused; no greeting in 1 s"
+
+
+def test_it_is_as_it_is_since_the_last_check_that_made_it_so():
+    down = {"a": Verdict("a", DOWN, "refused", 5, 9), "b": Verdict("b", UP, since_wall_ns=7)}
+    seen = look(SERVER, Admin.NONE, down, {}, None)
+    assert (seen.since_wall_ns, seen.held_until_wall_ns) == (5, 9)
+    up = {"a": Verdict("a", UP, since_wall_ns=5), "b": Verdict("b", UP, since_wall_ns=7)}
+    assert look(SERVER, Admin.NONE, up, {}, None).since_wall_ns == 7
+    never = look(SERVER, Admin.NONE, {}, {}, None)
+    assert (never.since_wall_ns, never.held_until_wall_ns) == (0, 0)
 
 
 def test_what_keeps_an_unknown_one_from_being_looked_at_is_its_reason():
@@ -47,3 +61,10 @@ def test_what_keeps_an_unknown_one_from_being_looked_at_is_its_reason():
 def test_unknown_serves_when_the_kernel_has_it_and_no_administrator_took_it_out():
     assert look(SERVER, Admin.NONE, {}, {}, SERVER.destination).serves
     assert not look(SERVER, Admin.DRAINED, {}, {}, SERVER.destination).serves
+
+
+@pytest.mark.parametrize(("weight", "serves"), [(0, False), (1, True)])
+def test_it_serves_with_any_weight_but_0(weight, serves):
+    both = {"a": Verdict("a", UP), "b": Verdict("b", UP)}
+    assert look(SERVER, Admin.NONE, both, {"a": weight}, None).serves is serves
+    assert look(SERVER, Admin.NONE, {}, {}, replace(SERVER.destination, weight=weight)).serves is serves

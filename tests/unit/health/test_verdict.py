@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,7 +54,37 @@ def test_the_reason_is_the_latest():
     told = one.take(ok=False, reason="no greeting in 1 s", now_ns=NS_PER_S, wall_ns=WALL + NS_PER_S)
     assert told is not None
     assert (told.reason, told.since_wall_ns) == ("no greeting in 1 s", WALL)
-    assert one.take(ok=False, reason="no greeting in 1 s", now_ns=2 * NS_PER_S, wall_ns=WALL) is None
+    for second in (2, 60):
+        assert one.take(ok=False, reason="no greeting in 1 s", now_ns=second * NS_PER_S, wall_ns=WALL) is None
+
+
+def test_one_that_is_down_says_why_and_one_that_is_up_says_nothing():
+    one = judge(rise=1, fall=1)
+    assert one.take(ok=False, reason="refused", now_ns=0, wall_ns=WALL) == Verdict("c", DOWN, "refused", WALL)
+    assert one.take(ok=True, reason="fine", now_ns=1, wall_ns=WALL + 1) == Verdict("c", UP, "", WALL + 1)
+
+
+def test_that_it_answers_while_it_is_held_is_told_once():
+    one = judge(rise=1, fall=1)
+    play(one, "+-+-+-+-")
+    told = [one.take(ok=True, reason="", now_ns=second * NS_PER_S, wall_ns=WALL) for second in range(8, 40)]
+    assert [verdict is not None for verdict in told] == [True] + [False] * 31
+
+
+def test_one_that_stays_up_has_no_news():
+    one = judge(rise=1)
+    up = one.take(ok=True, reason="", now_ns=0, wall_ns=WALL)
+    assert up == Verdict("c", UP, "", WALL)
+    for second in range(1, 5):
+        assert one.take(ok=True, reason="", now_ns=second * NS_PER_S, wall_ns=WALL + second * NS_PER_S) is None
+    assert one.verdict is up
+
+
+def test_another_rise_and_fall_count_at_once():
+    one = judge(rise=1, fall=1)
+    play(one, "+")
+    one.reschedule(Check("c", "tcp", {}, "192.0.2.1", 80, NS_PER_S, NS_PER_S, 2, 3))
+    assert play(one, "---++") == [(2, DOWN), (4, UP)]
 
 
 def test_a_reason_that_changes_at_every_run_is_told_now_and_then():
@@ -80,6 +112,47 @@ def test_one_that_flaps_is_held_and_says_until_when():
     back = one.take(ok=True, reason="", now_ns=after_ns, wall_ns=WALL + after_ns)
     assert back is not None
     assert (back.state, back.held_until_wall_ns) == (UP, 0)
+
+
+@pytest.mark.parametrize(("results", "held"), [("+-+-+-+-", True), ("+-+-+-", False), ("-+-+-+-", False)])
+def test_the_fourth_time_within_seconds_is_too_often_and_the_first_result_counts_for_none(results, held):
+    one = judge(rise=1, fall=1)
+    play(one, results)
+    assert (one.held_until_ns > 0) is (one.verdict.held_until_wall_ns > 0) is held
+
+
+def test_how_long_it_is_held():
+    """Each time costs 1000, which halve in a minute; until 1000 are left."""
+    one = judge(rise=1, fall=1)
+    play(one, "+-+-+-+-")
+    penalty = sum(1000 * 0.5 ** (age_s / 60) for age_s in (0, 2, 4, 6))
+    assert one.verdict.penalty == pytest.approx(penalty)
+    assert one.held_until_ns / NS_PER_S == pytest.approx(7 + 60 * math.log2(penalty / 1000))
+    assert one.verdict.held_until_wall_ns - WALL == one.held_until_ns
+    assert one.verdict.penalty_wall_ns == one.verdict.since_wall_ns == WALL + 7 * NS_PER_S
+    after_ns = one.held_until_ns
+    back = one.take(ok=True, reason="", now_ns=after_ns, wall_ns=WALL + after_ns)
+    assert back is not None
+    assert (back.since_wall_ns, back.penalty_wall_ns) == (WALL + after_ns, WALL + 7 * NS_PER_S)
+
+
+@pytest.mark.parametrize(
+    ("penalty", "age_s", "held_s"),
+    [(4000, 0, 60 * math.log2(5)), (4000, -3600, 60 * math.log2(5)), (4000, 60, 0), (10**9, 0, 600)],
+)
+def test_the_next_process_goes_on_from_what_it_went_down_before(penalty, age_s, held_s):
+    known = Verdict("c", UP, penalty=penalty, penalty_wall_ns=WALL - age_s * NS_PER_S)
+    one = judge(fall=1, known=known)
+    one.take(ok=False, reason="refused", now_ns=0, wall_ns=WALL)
+    assert one.held_until_ns / NS_PER_S == pytest.approx(held_s)
+
+
+@pytest.mark.parametrize(("left_s", "held_s"), [(100, 100), (599, 599), (9999, 600)])
+def test_the_next_process_holds_it_as_long_as_is_left_and_never_over_ten_minutes(left_s, held_s):
+    known = Verdict("c", DOWN, held_until_wall_ns=WALL + left_s * NS_PER_S)
+    check = Check("c", "tcp", {}, "192.0.2.1", 80, NS_PER_S, NS_PER_S, 1, 1)
+    assert CheckJudge(check, known, 50 * NS_PER_S, WALL).held_until_ns == (50 + held_s) * NS_PER_S
+    assert CheckJudge(check, Verdict("c", DOWN), 50 * NS_PER_S, WALL).held_until_ns == 0
 
 
 def test_one_that_fails_now_and_then_is_not_held():
