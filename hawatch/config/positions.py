@@ -23,6 +23,10 @@ BLANK = re.compile(r"[ \t]*")
 GAP = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)*")
 BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 BARE_VALUE = re.compile(r"[^,\]}#\n]*")
+PLAIN_LINE = re.compile(r'([A-Za-z0-9_-]+)[ \t]*=[ \t]*(?:"[^"\\\n]*"|[A-Za-z0-9_+.:-]+)[ \t]*(?:\r?\n|\Z)')
+"""A bare key and a short value, and nothing else on the line: most lines of most files."""
+BARE_KEYS = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*(?=[ \t]*[\]=])")
+"""A key without quotes and blanks: most headers of most files."""
 STRING = re.compile(
     r'"""(?:[^"\\]|\\(?s:.)|"{1,2}(?!"))*"{3,5}'
     r"|'''(?:[^']|'{1,2}(?!'))*'{3,5}"
@@ -64,6 +68,9 @@ class Scanner:
         while self.at < len(self.text):
             if self.text.startswith("[", self.at):
                 table = self.header()
+            elif plain := PLAIN_LINE.match(self.text, self.at):
+                self.note((*table, plain[1]))
+                self.at = plain.end()
             else:
                 self.key_value(table)
             self.skip(GAP)
@@ -100,6 +107,10 @@ class Scanner:
 
     def key(self) -> list[str]:
         """Walk over a key up to what follows it; return its parts."""
+        if bare := BARE_KEYS.match(self.text, self.at):
+            self.at = bare.end()
+            self.skip(BLANK)
+            return bare.group().split(".")
         parts: list[str] = []
         while True:
             self.skip(BLANK)

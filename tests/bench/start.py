@@ -3,7 +3,7 @@
 python -m tests.lab.uml -- python -m tests.bench.start
 
 Everything is measured from the start of the program to the instant at which the kernel's own listing shows the last
-destination. Tables: without checks (what `ipvsadm -R` does), and with a tcp check of each server, all of which answer.
+destination; the agent is installed as its users have it, not run from a checkout. Tables: without checks (what `ipvsadm -R` does), and with a tcp check of each server, all of which answer.
 hawatch is started with a configuration that it has never seen, and, as after a boot, with the one that it had before.
 Measured as well: a restart with the table in the kernel already, and the core killed and born anew.
 """
@@ -21,8 +21,10 @@ import socket
 import statistics
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
+import venv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -143,22 +145,22 @@ def ipvsadm_ms() -> float:
     return (time.monotonic() - began) * 1000
 
 
-def restart(folder: Path) -> tuple[float, float, float]:
+def restart(folder: Path, program: Path) -> tuple[float, float, float]:
     """Fill the table, stop the agent and start it again; return until it answers, until all is known, and the core's
     return after SIGKILL.
     """
     clear()
     with servers():
-        return restart_on_servers(folder, folder / "checks.toml")
+        return restart_on_servers(agent_command(folder / "checks.toml", folder, program), folder)
 
 
-def restart_on_servers(folder: Path, config: Path) -> tuple[float, float, float]:
+def restart_on_servers(command: list[str], folder: Path) -> tuple[float, float, float]:
     """Measure what `restart` returns."""
-    with running(agent_command(config, folder)) as process:
+    with running(command) as process:
         wait_complete(process)
     assert count_destinations() == SERVICES * SERVERS, "a stopped agent leaves the table"
     began = time.monotonic()
-    with running(agent_command(config, folder)):
+    with running(command):
         wait_answer(folder)
         answered = (time.monotonic() - began) * 1000
         wait_up(folder)
@@ -197,20 +199,29 @@ def line(title: str, found_ms: float, beside_ms: float) -> None:
     print(f"  {title:44} {found_ms:7.0f} ms   {found_ms / beside_ms:5.2f} of ipvsadm -R", flush=True)
 
 
-def compile_all() -> None:
-    """Compile the agent's modules, as its installation does; a checkout that writes no bytecode compiles at each start."""
-    for name in ("hawatch", "hawatch.actions", "hawatch.probes"):
-        for folder in importlib.import_module(name).__path__:
-            compileall.compile_dir(folder, quiet=1)
+def install(folder: Path) -> Path:
+    """Install the agent as pip does it for its users, and return the program: modules copied and compiled, no finder."""
+    venv.create(folder, symlinks=True)
+    purelib = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))
+    (purelib / "packages.pth").write_text(sysconfig.get_path("purelib") + "\n")  # those it needs; no .pth there counts
+    for name in ("hawatch", "hawatch.probes", "hawatch.actions"):
+        source = Path(next(iter(importlib.import_module(name).__path__)))
+        target = purelib.joinpath(*name.split("."))
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        compileall.compile_dir(target, quiet=1)
+    program = folder / "bin" / "hawatch"
+    program.write_text(f"#!{folder}/bin/python\nimport sys\nfrom hawatch.cli.main import main\nsys.exit(main())\n")
+    program.chmod(0o755)
+    return program
 
 
 def main() -> int:
     """Measure and print medians and ratios."""
-    compile_all()
     print(f"{SERVICES} services x {SERVERS} servers, exec to the complete kernel table, median of {RUNS}:", flush=True)
     Path("/proc/sys/net/core/somaxconn").write_text(f"{BACKLOG}\n", encoding="ascii")
     with tempfile.TemporaryDirectory(prefix="hawatch-bench-") as name:
         folder = Path(name)
+        program = install(folder / "installed")
         for checks, kind in ((False, "plain"), (True, "checks")):
             Path(folder, f"{kind}.toml").write_text(hawatch_text(checks=checks), encoding="utf-8")
             Path(folder, f"{kind}.conf").write_text(keepalived_text(checks=checks), encoding="utf-8")
@@ -220,11 +231,11 @@ def main() -> int:
             keepalived = ["keepalived", "-n", "-C", "-f", f"{folder}/{kind}.conf"]
             keepalived += ["-p", f"{folder}/k.pid", "-c", f"{folder}/kc.pid"]
             line(f"keepalived, {words}", median_ms(lambda command=keepalived: filled_ms(command)), table_ms)
-            command = agent_command(folder / f"{kind}.toml", folder)
+            command = agent_command(folder / f"{kind}.toml", folder, program)
             first_ms = median_ms(lambda command=command: first_filled_ms(command, folder))
             line(f"hawatch, {words}, the first time", first_ms, table_ms)
             line(f"hawatch, {words}", median_ms(lambda command=command: filled_ms(command, folder)), table_ms)
-        answered, ready, back = zip(*(restart(folder) for _ in range(RUNS)), strict=True)
+        answered, ready, back = zip(*(restart(folder, program) for _ in range(RUNS)), strict=True)
         line("hawatch restarted on the table: answers ctl", statistics.median(answered), table_ms)
         line("hawatch restarted: all servers known", statistics.median(ready), table_ms)
         print(f"  core killed until it answers ctl again       {statistics.median(back):7.0f} ms")

@@ -21,6 +21,7 @@ from hawatch.agent.events import Record, read_back
 SERVERS = 20
 LIMIT_S = 30.0
 PORT, BACKLOG = 8080, 60000
+PROGRAM = Path(sys.executable).with_name("hawatch")
 CONFIG = """
 [[director]]
 name = "lvs1"
@@ -34,9 +35,8 @@ probe = { type = "tcp", interval = "100ms", timeout = "100ms", rise = 1, fall = 
 """ + "".join(f'[[service.server]]\naddress = "127.2.0.{n}"\nport = {PORT}\n' for n in range(1, SERVERS + 1))
 
 
-def agent_command(config: Path, folder: Path) -> list[str]:
+def agent_command(config: Path, folder: Path, program: Path = PROGRAM) -> list[str]:
     """Return the command that runs an agent with all its files in one folder."""
-    program = Path(sys.executable).with_name("hawatch")
     return [
         str(program),
         "run",

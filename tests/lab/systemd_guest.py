@@ -18,7 +18,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.lab.uml import GUEST_FAILED, LINUX_UML, MODULE_TREE, write_environment
+from tests.lab.uml import GUEST_FAILED, LINUX_UML, MODULE_TREE, on_one_processor, write_environment
 
 INIT = """#!/bin/sh
 mount -t proc proc /proc
@@ -83,7 +83,7 @@ def run_under_systemd(command: list[str], *, memory: str, timeout_s: float) -> i
             (scratch / file).write_text(text.format(**words) if file != "lab.target" else text, encoding="utf-8")
         (scratch / "init").chmod(0o755)
         boot = [
-            LINUX_UML, f"mem={memory}", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro",
+            *on_one_processor(), LINUX_UML, f"mem={memory}", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro",
             f"init={name}/init", "con=null", "con1=fd:0,fd:1", "quiet", "loglevel=3", f"uml_dir={name}",
         ]  # fmt: skip
         guest = subprocess.Popen(boot, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)

@@ -105,6 +105,7 @@ keys = st.one_of(
 scalars = st.one_of(
     st.integers(-9, 9).map(str),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=6).map(quoted),
+    st.text(st.sampled_from("a#]}[{=,. '"), max_size=6).map(lambda text: f'"{text}"'),
     st.text(st.sampled_from('a#]}[{=,." \t'), max_size=6).map(lambda text: f"'{text}'"),
     st.text(st.sampled_from("a#]}[{=,.' \n"), max_size=6).map(lambda text: f'"""{text}"""'),
     st.text(st.sampled_from('a#]}[{=,." \n'), max_size=6).map(lambda text: f"'''{text}'''"),
@@ -127,7 +128,9 @@ headers = st.lists(keys, min_size=1, max_size=3).flatmap(
 )
 lines = st.one_of(
     headers,
-    st.tuples(st.lists(keys, min_size=1, max_size=2), values).map(lambda pair: f"{'.'.join(pair[0])} = {pair[1]}"),
+    st.tuples(st.lists(keys, min_size=1, max_size=2), st.sampled_from([".", " . ", " ."]), values).map(
+        lambda parts: f"{parts[1].join(parts[0])} = {parts[2]}"
+    ),
     st.sampled_from(["", "# comment = 1", "  \t"]),
 )
 
