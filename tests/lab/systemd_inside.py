@@ -7,6 +7,7 @@ fact that was seen; the first one that is missing ends this with an error.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -217,8 +218,9 @@ def in_journal(name: str) -> bool:
 def pid_of(name: str) -> int:
     """Return the process of the unit that has this name, 0 for none."""
     for pid in Path("/sys/fs/cgroup/system.slice/hawatch.service/cgroup.procs").read_text().split():
-        if Path(f"/proc/{pid}/comm").read_text() == f"{name}\n":
-            return int(pid)
+        with contextlib.suppress(OSError):  # it may end meanwhile
+            if Path(f"/proc/{pid}/comm").read_text() == f"{name}\n":
+                return int(pid)
     return 0
 
 
