@@ -18,38 +18,6 @@ GATEWAY_UNANSWERED_MAX = 3
 GATEWAY_TIMEOUT_MAX_S = 1.0
 
 
-class GatewayWatch:
-    """Asks the gateways now and then.
-
-    When a gateway dies or is back, directors notice at different moments, apart by an interval and a timeout at most.
-    Together these are less than the hold-down, so that none of them hands a group over to one that has merely noticed
-    later, or earlier.
-    """
-
-    def __init__(
-        self,
-        gateways: Sequence[str],
-        hold_down_s: float,
-        ask: Callable[[Sequence[str], float], Awaitable[bool]] | None = None,
-    ) -> None:
-        self.gateways = gateways
-        self.ask = ask or any_answers
-        self.interval_s = min(GATEWAY_INTERVAL_MAX_S, hold_down_s / 2)
-        self.timeout_s = min(GATEWAY_TIMEOUT_MAX_S, hold_down_s / 4)
-        self.answers = True
-
-    async def run(self, changed: Callable[[], None]) -> None:
-        """Ask until cancelled; call `changed` at once when they do not answer any more, or do again."""
-        unanswered = 0
-        while self.gateways:
-            unanswered = 0 if await self.ask(self.gateways, self.timeout_s) else unanswered + 1
-            answers = unanswered < GATEWAY_UNANSWERED_MAX
-            if answers != self.answers:
-                self.answers = answers
-                changed()
-            await trio.sleep(self.interval_s)
-
-
 async def any_answers(addresses: Iterable[str], timeout_s: float) -> bool:
     """Ping all addresses once; return at the first answer, False when none came in time or none can be asked."""
     targets = {address: 6 if ":" in address else 4 for address in addresses}
@@ -87,3 +55,36 @@ def heard(end: socket.socket, version: int, token: bytes, addresses: Container[s
         return False
     found = parse_answer(version, data)
     return found is not None and found.payload == token and source[0].split("%")[0] in addresses
+
+
+class GatewayWatch:
+    """Asks the gateways now and then.
+
+    When a gateway dies or is back, directors notice at different moments, apart by an interval and a timeout at most.
+    Together these are less than the hold-down, so that none of them hands a group over to one that has merely noticed
+    later, or earlier.
+    """
+
+    def __init__(
+        self,
+        gateways: Sequence[str],
+        hold_down_s: float,
+        ask: Callable[[Sequence[str], float], Awaitable[bool]] = any_answers,
+    ) -> None:
+        """`ask` tells whether any of the gateways answers within so many seconds."""
+        self.gateways = gateways
+        self.ask = ask
+        self.interval_s = min(GATEWAY_INTERVAL_MAX_S, hold_down_s / 2)
+        self.timeout_s = min(GATEWAY_TIMEOUT_MAX_S, hold_down_s / 4)
+        self.answers = True
+
+    async def run(self, changed: Callable[[], None]) -> None:
+        """Ask until cancelled; call `changed` at once when they do not answer any more, or do again."""
+        unanswered = 0
+        while self.gateways:
+            unanswered = 0 if await self.ask(self.gateways, self.timeout_s) else unanswered + 1
+            answers = unanswered < GATEWAY_UNANSWERED_MAX
+            if answers != self.answers:
+                self.answers = answers
+                changed()
+            await trio.sleep(self.interval_s)

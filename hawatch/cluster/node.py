@@ -51,6 +51,7 @@ from hawatch.cluster.ownership import Ownership
 from hawatch.cluster.quorum import Phase
 from hawatch.cluster.reception import Reception
 from hawatch.cluster.requests import Requests
+from hawatch.cluster.rhythm import Rhythm
 from hawatch.cluster.settling import Settling
 from hawatch.cluster.site import BROADCAST, PeerClaim, PeerReport, Randomness, Site
 from hawatch.cluster.telling import Telling
@@ -82,11 +83,6 @@ from hawatch.model import Severity
 
 LATE_PART = 2
 """A beat that is late by this part of a heartbeat is told: the node itself is slow, nobody else."""
-FOLLOW_PART = 2
-"""A beat that is due within this part of a heartbeat goes with the answer to another director's beat."""
-SLACK_PART = 8
-"""The next one then waits this part of a heartbeat longer, for the other director's to come first; one that is not due
-soon comes sooner by as much."""
 
 
 class Node:
@@ -145,10 +141,7 @@ class Node:
         # Witnesses first: who is told that a lease is released asks them for it at once.
         self.links = {node: peers[node].links for node in sorted(peers, key=lambda node: not peers[node].votes_only)}
         self.sequence = self.beats = 0
-        self.due_ns = self.next_beat_ns = now_ns
-        """When the next beat is due, and until when it waits for another director's."""
-        self.following = False
-        """The next beat goes with an answer to another director's."""
+        self.rhythm = Rhythm(parameters.heartbeat_ns, now_ns)
         self.timer_ns = -1
         self.told: tuple[Claim, ...] = ()
         self.telling = Telling(self.site)
@@ -189,9 +182,9 @@ class Node:
 
     def go_on(self, now_ns: int) -> list[Command]:
         """Do what is due, whatever woke this node, and return all commands."""
-        if self.next_beat_ns > self.due_ns and not self.at_rest():
-            self.next_beat_ns = self.due_ns  # its first renewal goes with that beat
-        if now_ns >= self.next_beat_ns:
+        if self.rhythm.waits and not self.at_rest():
+            self.rhythm.keep_own_time()
+        if now_ns >= self.rhythm.next_ns:
             self.beat(now_ns)
         for each in self.groups.values():
             each.wake(now_ns)
@@ -230,10 +223,10 @@ class Node:
             self.speak(now_ns)
         if not any(isinstance(each, Arm) for each in site.commands):
             self.pack(now_ns)
-        deadlines = [self.next_beat_ns, *self.requests.deadlines_ns()]
+        deadlines = [self.rhythm.next_ns, *self.requests.deadlines_ns()]
         for group in self.groups.values():
             deadlines += group.deadlines_ns()
-        timer_ns = min((each for each in deadlines if each > now_ns), default=self.next_beat_ns)
+        timer_ns = min((each for each in deadlines if each > now_ns), default=self.rhythm.next_ns)
         if timer_ns != self.timer_ns:
             self.timer_ns = timer_ns
             site.commands.append(SetTimer(timer_ns))
@@ -267,19 +260,13 @@ class Node:
     def beat(self, now_ns: int) -> None:
         """Do what is due once a heartbeat."""
         heartbeat_ns = self.site.parameters.heartbeat_ns
-        late_ns = now_ns - self.due_ns
+        late_ns = self.rhythm.beat(now_ns)
         if late_ns >= heartbeat_ns // LATE_PART and self.beats:
             self.telling.lateness(late_ns, now_ns)
         if late_ns > heartbeat_ns and self.beats:
             # What this node did not hear while it did not run says nothing of the others.
             self.site.detector.paused(now_ns)
             self.telling.paused(now_ns)
-        if self.following:
-            self.due_ns = now_ns + heartbeat_ns
-            self.next_beat_ns = self.due_ns + heartbeat_ns // SLACK_PART
-            self.following = False
-        else:
-            self.due_ns = self.next_beat_ns = max(self.next_beat_ns + heartbeat_ns, now_ns + heartbeat_ns // 2)
         self.site.detector.check(now_ns)
         self.settling.look(now_ns)
         if not self.voter:
@@ -293,22 +280,6 @@ class Node:
                 group.network_healed()
         if not self.voter:
             self.speak(now_ns, nonce=nonce)
-
-    def follow(self, now_ns: int) -> None:
-        """Beat now if that is due soon anyway, so that beat and answer are one datagram and both nodes wake up once.
-
-        Where it is due later, it comes sooner each time until it is not. Only a director that owns nothing and wants
-        nothing keeps step with another one: an owner renews by its own clock.
-        """
-        heartbeat_ns = self.site.parameters.heartbeat_ns
-        wait_ns = self.next_beat_ns - now_ns
-        if not self.at_rest():
-            return
-        if wait_ns <= heartbeat_ns // FOLLOW_PART:
-            self.next_beat_ns, self.following = min(self.next_beat_ns, now_ns), True
-        elif wait_ns < heartbeat_ns:
-            self.next_beat_ns -= heartbeat_ns // SLACK_PART
-            self.due_ns = self.next_beat_ns
 
     def at_rest(self) -> bool:
         """Return whether this director owns nothing and wants nothing."""
@@ -373,8 +344,8 @@ class Node:
         self.site.send(Pong(ping.nonce, self.reception.boot_of(sender)), sender)
         if self.voter:
             self.reception.ask_back(sender, now_ns)
-        elif sender == self.site.leader():
-            self.follow(now_ns)
+        elif sender == self.site.leader() and self.at_rest():
+            self.rhythm.follow(now_ns)
 
     def answer_request(self, datagram: Datagram, request: Request, now_ns: int) -> None:
         """Decide on a request as an acceptor, and answer."""

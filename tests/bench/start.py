@@ -3,7 +3,8 @@
 python -m tests.lab.uml -- python -m tests.bench.start
 
 Everything is measured from the start of the program to the instant at which the kernel's own listing shows the last
-destination; the agent is installed as its users have it, not run from a checkout. Tables: without checks (what `ipvsadm -R` does), and with a tcp check of each server, all of which answer.
+destination. The agent is installed as its users have it, not run from a checkout. Tables: without checks (what
+`ipvsadm -R` does), and with a tcp check of each server, all of which answer.
 hawatch is started with a configuration that it has never seen, and, as after a boot, with the one that it had before.
 Measured as well: a restart with the table in the kernel already, and the core killed and born anew.
 """
@@ -12,7 +13,6 @@ from __future__ import annotations
 
 import compileall
 import contextlib
-import importlib
 import json
 import os
 import shutil
@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.bench.verdict import agent_command, ask, core_pid, stop
+from tests.lab.modules import copy_modules
 
 SERVICES, SERVERS, RUNS = 100, 20, 3
 LISTING = Path("/proc/net/ip_vs")
@@ -204,11 +205,8 @@ def install(folder: Path) -> Path:
     venv.create(folder, symlinks=True)
     purelib = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))
     (purelib / "packages.pth").write_text(sysconfig.get_path("purelib") + "\n")  # those it needs; no .pth there counts
-    for name in ("hawatch", "hawatch.probes", "hawatch.actions"):
-        source = Path(next(iter(importlib.import_module(name).__path__)))
-        target = purelib.joinpath(*name.split("."))
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-        compileall.compile_dir(target, quiet=1)
+    copy_modules(purelib)
+    compileall.compile_dir(purelib / "hawatch", quiet=1)
     program = folder / "bin" / "hawatch"
     program.write_text(f"#!{folder}/bin/python\nimport sys\nfrom hawatch.cli.main import main\nsys.exit(main())\n")
     program.chmod(0o755)

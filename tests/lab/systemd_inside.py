@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -22,9 +21,9 @@ from email import message_from_bytes, policy
 from pathlib import Path
 
 from hawatch.config.machine import CLOCK_SOURCE
+from tests.lab.modules import ROOT, copy_modules
 from tests.lab.pair.shell import LabError, run, wait_until
 
-ROOT = Path(__file__).resolve().parents[2]
 CLIENT = "client"
 VIP = "192.168.1.110"
 LIMIT_S = 120.0
@@ -126,10 +125,8 @@ def install() -> None:
     """Put the program where no unit hides it, and do what the guide says for the rest."""
     packages = Path(sysconfig.get_path("purelib"))
     library = Path("/opt/hawatch/lib")
-    (library / "hawatch").parent.mkdir(parents=True)
-    shutil.copytree(ROOT / "hawatch", library / "hawatch", symlinks=True)
-    for part in ("probes", "actions"):
-        shutil.copytree(ROOT / part, library / "hawatch" / part)
+    library.mkdir(parents=True)
+    copy_modules(library)
     Path("/opt/hawatch/packages").mkdir()
     run(["mount", "--bind", str(packages), "/opt/hawatch/packages"])
     command = Path("/usr/bin/hawatch")

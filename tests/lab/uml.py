@@ -107,6 +107,7 @@ def run_in_guest(command: list[str], *, memory: str, timeout_s: float) -> int:
         )
         init.chmod(0o755)
         boot = [
+            *on_one_processor(),
             LINUX_UML,
             f"mem={memory}",
             "root=/dev/root",
@@ -120,7 +121,6 @@ def run_in_guest(command: list[str], *, memory: str, timeout_s: float) -> int:
             "loglevel=3",
             f"uml_dir={scratch}",
         ]
-        boot = [*on_one_processor(), *boot]
         guest = subprocess.Popen(boot, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
         try:
             guest.wait(timeout=timeout_s)

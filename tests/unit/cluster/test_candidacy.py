@@ -23,6 +23,15 @@ def three(seed: int) -> SmallSite:
     return site
 
 
+def with_the_last_fitter(seed: int) -> SmallSite:
+    """Return such a site whose owner and whose last director are fitter than the other one."""
+    site = three(seed)
+    for name in "ac":
+        site.give(site.places[name], site.places[name].life, FitnessChanged(15))
+    site.run(2 * R_NS)
+    return site
+
+
 def acquisitions(site: SmallSite, name: str) -> int:
     return site.node(name).groups["web"].acquisitions
 
@@ -37,11 +46,7 @@ def test_directors_that_are_as_fit_ask_in_the_order_of_their_names_in_the_config
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_fitter_director_comes_first(seed: int) -> None:
-    site = three(seed)
-    place = site.places["c"]
-    site.give(site.places["a"], site.places["a"].life, FitnessChanged(15))
-    site.give(place, place.life, FitnessChanged(15))
-    site.run(2 * R_NS)
+    site = with_the_last_fitter(seed)
     site.kill("a")
     assert site.run_until(lambda: site.owned_by("c")) < BOUND_NS
     assert acquisitions(site, "b") == 0
@@ -49,11 +54,7 @@ def test_a_fitter_director_comes_first(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_fitter_director_that_does_not_ask_is_not_waited_for_long(seed: int) -> None:
-    site = three(seed)
-    place = site.places["c"]
-    site.give(site.places["a"], site.places["a"].life, FitnessChanged(15))
-    site.give(place, place.life, FitnessChanged(15))
-    site.run(2 * R_NS)
+    site = with_the_last_fitter(seed)
     site.node("c").groups["web"].not_before_ns = site.now_ns + 60 * T_NS
     site.kill("a")
     assert site.run_until(lambda: site.owned_by("b")) < BOUND_NS + 3 * R_NS

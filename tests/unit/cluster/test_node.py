@@ -586,7 +586,7 @@ def test_a_beat_and_the_request_for_the_lease_are_one_datagram() -> None:
     """What is due with a renewal waits for the gate to be armed, and for nothing else."""
     site = settled()
     node = site.node("a")
-    now_ns = node.next_beat_ns
+    now_ns = node.rhythm.next_ns
     ordered = node.handle(Tick(), now_ns)
     (arm,) = [each for each in ordered if isinstance(each, Arm)]
     assert not [each for each in ordered if isinstance(each, Send)]
@@ -610,8 +610,8 @@ def sent_by(site: SmallSite, name: str, to: str) -> list[Datagram]:
 @pytest.mark.parametrize("due", [0.05, 0.3, 0.5, 0.7, 0.95])
 def test_a_standbys_beat_goes_with_its_answer_to_the_owners(due: float) -> None:
     site = settled()
-    site.run_until(lambda: site.node("a").next_beat_ns > site.now_ns + R_NS * 19 // 20)
-    site.node("b").next_beat_ns = site.now_ns + int(due * R_NS)
+    site.run_until(lambda: site.node("a").rhythm.next_ns > site.now_ns + R_NS * 19 // 20)
+    site.node("b").rhythm.next_ns = site.now_ns + int(due * R_NS)
     site.run(10 * R_NS)
     sent_by(site, "b", "a")
     site.run(20 * R_NS)
@@ -718,10 +718,10 @@ def test_owners_keep_their_own_time() -> None:
     site = SmallSite(groups=(GroupSettings("web", "a"), GroupSettings("mail", "b")))
     site.run(6 * T_NS)
     assert (site.owned_by("a", "web"), site.owned_by("b", "mail")) == (True, True)
-    due_ns = {name: site.node(name).next_beat_ns for name in "ab"}
+    due_ns = {name: site.node(name).rhythm.next_ns for name in "ab"}
     renewals = {name: site.node(name).groups[group].renewals for name, group in (("a", "web"), ("b", "mail"))}
     site.run(20 * R_NS)
-    assert {name: site.node(name).next_beat_ns - at_ns for name, at_ns in due_ns.items()} == dict.fromkeys(
+    assert {name: site.node(name).rhythm.next_ns - at_ns for name, at_ns in due_ns.items()} == dict.fromkeys(
         "ab", 20 * R_NS
     )
     for name, group in (("a", "web"), ("b", "mail")):
@@ -733,9 +733,9 @@ def test_who_was_a_standby_a_moment_ago_renews_in_time() -> None:
     site = settled()
     site.run(10 * R_NS)
     node = site.node("b")
-    site.run_until(lambda: node.due_ns >= site.now_ns + R_NS)
+    site.run_until(lambda: node.rhythm.due_ns >= site.now_ns + R_NS)
     beat_ns = site.now_ns
-    assert node.next_beat_ns > beat_ns + R_NS
+    assert node.rhythm.next_ns > beat_ns + R_NS
     assert site.ask("b", AdminAction.SWITCHOVER, "web", "b").done
     site.run_until(lambda: node.groups["web"].renewals == 1)
     assert site.now_ns - beat_ns < R_NS + 4 * DELAY_NS
