@@ -128,6 +128,8 @@ class Core:
         self._leash = leash
         self._kernels = kernels
         self._reload_lock = trio.Lock()
+        self._remembering = trio.CapacityLimiter(1)
+        """However many reloads give up a disk that hangs, one thread waits for it."""
         self._reload_problem = ""
         self.stopping = ""
         self.ctl = CtlSocket(
@@ -272,7 +274,7 @@ class Core:
             reason = "; ".join(changes[:REASONS_SHOWN_MAX]) or same
             self.events.emit([Event("config_reloaded", reason, numbers=numbers)])
             with trio.move_on_after(REMEMBER_S):  # a disk that hangs costs the next start its head start
-                await trio.to_thread.run_sync(prepared.remember, abandon_on_cancel=True)
+                await trio.to_thread.run_sync(prepared.remember, abandon_on_cancel=True, limiter=self._remembering)
             return changes
 
     def _prepare_reload(self) -> _Prepared:

@@ -455,6 +455,11 @@ def test_a_reload_does_not_wait_for_a_disk_that_hangs(agent: Agent) -> None:
     began = time.monotonic()
     assert "probe" in agent.ctl("reload")
     assert REMEMBER_S <= time.monotonic() - began < PATIENCE_S / 2
+    agent.ctl("reload")  # one thread waits, one more reads the file
+    threads = Path(f"/proc/{agent.pid('core')}/task")
+    count = len(list(threads.iterdir()))
+    agent.ctl("reload")
+    assert len(list(threads.iterdir())) == count, "threads wait for the disk, one for each reload"
     assert places.head_start_file.is_fifo()
     assert set(agent.states().values()) == {"up"}
     places.head_start_file.write_bytes(b"")  # it comes round
