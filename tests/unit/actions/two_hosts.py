@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from hawatch.actions.arp import Wire
 from tests.lab.netns import call_in_namespace
+from tests.lab.pair.shell import wait_until
 
 VIP, VIP6 = "192.0.2.110", "2001:db8::110"
 MAC_A, MAC_C = "02:00:00:00:02:01", "02:00:00:00:02:02"
@@ -47,6 +48,12 @@ class TwoHosts:
         return done.stdout
 
 
+def is_up(name: str) -> bool:
+    """Tell whether the kernel uses a host's link."""
+    words = ["ip", "-n", name, "-brief", "link", "show", "dev", "eth0"]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()[1] == "UP"
+
+
 @contextmanager
 def two_hosts() -> Iterator[TwoHosts]:
     """Make them; they are gone afterwards."""
@@ -63,6 +70,8 @@ def two_hosts() -> Iterator[TwoHosts]:
             ip("-n", name, "address", "add", f"2001:db8::{number}/64", "dev", "eth0", "nodad")
             ip("-n", name, "link", "set", "lo", "up")
             ip("-n", name, "link", "set", "eth0", "up")
+        for name in (a, c):  # what is sent before the kernel has begun to use a link is lost without a word
+            wait_until(lambda name=name: is_up(name), f"the link of {name} is used", limit_s=10)
         yield TwoHosts(a, c)
     finally:
         for name in (a, c):
