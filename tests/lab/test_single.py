@@ -60,8 +60,12 @@ def test_a_single_director_owns_its_groups_and_brings_their_addresses_up(one: Ag
     assert one.has(VIP)
     one.start()
     assert one.node.run("ip", "-o", "address", "show", "scope", "global", "dev", "eth0") == shown
+    told = len(one.events())
     one.node.ip(f"address del {VIP}/32 dev eth0")
-    until(lambda: any(event["name"] == "vip_restored" for event in one.events()), "the address is put back")
+    restored = until(
+        lambda: [event for event in one.events()[told:] if event["name"] == "vip_restored"], "that is told"
+    )
+    assert [event["reason"] for event in restored] == [f"somebody removed {VIP}: put back"]
     assert one.has(VIP)
 
 
