@@ -28,6 +28,7 @@ import trio
 from hawatch.actions.gate import remove_gate
 from hawatch.actions.vip import ADDRESS_GROUPS, LINK_GROUP, Addresses, Present, VipAddress, missing_interfaces
 from hawatch.agent.group_vips import PAUSE_S, TOGETHER_S, Complaints, Vips, groups_by_address, vips_of, watch_kernel
+from hawatch.agent.kept_file import KeptFile
 from hawatch.agent.lease_announcer import Announcer, whose
 from hawatch.agent.ownership import Emit
 from hawatch.agent.settings import Settings
@@ -42,6 +43,8 @@ RETRY_S = 2.0
 """What the kernel refuses is tried again after so long."""
 ASK_S = 0.6
 """So long is waited for another machine's answer before an address is put up for the first time."""
+WRITE_S = 1.0
+"""So long the disk is waited for; what it has not taken then is written when it can be."""
 KERNEL, GATE, LEAVING = "the kernel", "the gate", "what leaves"
 """What complaints are about, besides groups: no group has such a name."""
 
@@ -53,9 +56,9 @@ class SingleVips:
         self._emit = emit
         self._vips: Vips = vips_of(settings)
         self._group_of = groups_by_address(self._vips)
-        self._file = settings.places.state_dir / ADDRESSES_FILE
-        self._file_problem = ""
-        self._ours = self._written = read_words(self._file)
+        path = settings.places.state_dir / ADDRESSES_FILE
+        self._ours = self._kept = read_words(path)
+        self._file = KeptFile[frozenset[str]](lambda words: write_words(path, sorted(words)), self._tell_file, RETRY_S)
         self._gate_removed = False
         self._up: dict[str, set[VipAddress]] = {}
         """The addresses of each group that were up when they were last looked at; none before the first look."""
@@ -105,6 +108,11 @@ class SingleVips:
 
     async def run(self) -> None:
         """Keep them up until cancelled; they stay up then."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._file.run)
+            await self._keep_trying()
+
+    async def _keep_trying(self) -> None:
         while True:
             try:
                 await self._run_once()
@@ -243,17 +251,15 @@ class SingleVips:
             self._announcer.begin(group, ANNOUNCE_AFTER_NS, ANNOUNCE_EVERY_NS)
 
     async def _write_down(self) -> None:
-        """Keep on disk what we put up; a thread waits for the disk."""
-        if self._ours == self._written:
-            return
-        ours = self._ours
-        problem = await trio.to_thread.run_sync(write_words, self._file, sorted(ours))
-        if not problem:
-            self._written = ours
-        elif problem != self._file_problem:
-            reason = f"{problem}: after a restart, addresses that the configuration names no more stay up"
-            self._emit([Event("state_broken", reason, Severity.WARNING)])
-        self._file_problem = problem
+        """Keep on disk what we put up."""
+        if self._ours != self._kept:
+            self._kept = self._ours
+            self._file.keep(self._ours)
+            await self._file.wait(WRITE_S)
+
+    def _tell_file(self, problem: str) -> None:
+        reason = f"{problem}: after a restart, addresses that the configuration names no more stay up"
+        self._emit([Event("state_broken", reason, Severity.WARNING)])
 
 
 def ends_by_itself(found: Present) -> bool:

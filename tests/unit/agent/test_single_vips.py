@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from hawatch.agent.group_vips import PAUSE_S
 from hawatch.agent.places import Places
 from hawatch.agent.settings import Settings
 from hawatch.agent.single_vips import SingleVips, from_word, to_word
+from hawatch.agent.words_file import read_words
 from hawatch.config.load import load_text
 from hawatch.model import NS_PER_S, Event, Plan
 from tests.unit.actions.two_hosts import ALL, MAC_C, VIP, VIP6, Asker, TwoHosts, ip, two_hosts
@@ -73,6 +75,10 @@ class Play:
 
     def lines(self, address: str) -> str:
         return "".join(line for line in self.hosts.addresses().splitlines() if f" {address}/" in line)
+
+    def kept(self) -> list[str]:
+        """Return the addresses in the file of those that were put up here."""
+        return sorted(read_words(self.state / "addresses"))
 
     def named(self, name: str) -> list[Event]:
         return [event for event in self.events if event.name == name]
@@ -169,16 +175,16 @@ def test_a_reload_takes_down_what_it_names_no_more_and_moves_nothing_else(play: 
         await play.until(lambda: not play.lines(VIP6))
         assert play.vips.owned() == ["mail", "news"]
         assert play.vips.places("web") == []
+        await play.until(lambda: play.kept() == [f"{VIP}/32@eth0", f"{OTHER}/32@eth0"])
 
     play.run(play.settings(web=BOTH), script)
     assert {message.kind for message in listener.drain().messages if VIP.encode() in message.body} == set()
     assert play.lines(VIP)
-    assert sorted((play.state / "addresses").read_text().split()) == [f"{VIP}/32@eth0", f"{OTHER}/32@eth0"]
     listener.close()
 
 
 def test_a_restart_with_another_configuration_takes_down_what_it_names_no_more(play: Play) -> None:
-    play.run(play.settings(web=BOTH), lambda: play.up(VIP, VIP6))
+    play.run(play.settings(web=BOTH), lambda: play.until(play.kept))
     play.run(play.settings(web=BOTH[1:]), lambda: play.until(lambda: not play.lines(VIP)))
     assert play.lines(VIP6)
 
@@ -193,10 +199,10 @@ def test_what_the_system_brought_up_stays_as_it_is(play: Play) -> None:
         await play.until(lambda: play.vips.owned())
         play.vips.set_settings(play.settings(web=(f"{OTHER}/32@eth0",)))
         await play.up(OTHER)
+        await play.until(lambda: play.kept() == [f"{OTHER}/32@eth0"])
 
     play.run(play.settings(web=BOTH), script)
     assert play.lines(VIP) + play.lines(VIP6)
-    assert (play.state / "addresses").read_text() == f"{OTHER}/32@eth0\n"
     assert all(line in play.hosts.addresses() for line in before.splitlines())
 
 
@@ -320,6 +326,22 @@ def test_a_state_directory_that_cannot_be_written_is_told(play: Play) -> None:
     (event,) = play.events
     assert event.name == "state_broken"
     assert "addresses that the configuration names no more stay up" in event.reason
+
+
+def test_a_disk_that_hangs_keeps_no_address_down(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(single_vips, "WRITE_S", 0.1)
+    os.mkfifo(play.state / "addresses.new")  # to open it waits for a reader
+
+    async def script() -> None:
+        await play.up(VIP, VIP6)
+        for number in (1, 2):
+            ip("-n", play.hosts.a, "address", "del", f"{VIP}/32", "dev", "eth0")
+            await play.until(lambda number=number: len(play.named("vip_restored")) == number)
+            await play.up(VIP)
+
+    play.run(play.settings(web=BOTH), script)
+    assert {event.name for event in play.events} == {"vip_restored"}
+    os.close(os.open(play.state / "addresses.new", os.O_RDONLY | os.O_NONBLOCK))  # the thread goes on
 
 
 def test_words_of_the_file() -> None:
