@@ -38,7 +38,6 @@ from hawatch.model import NS_PER_MS
 TABLE_NAME = "hawatch"
 RESTORE_SLACK_NS = 5 * NS_PER_MS
 """How long arming may take while the gate is put back; it is taken off the timers, so that they end no later."""
-RESTORE_TRIES = 3
 ARM_TRIES = 3
 """An element that runs out between its adding and its deleting fails the transaction once in a long while."""
 NO_NFTABLES = (

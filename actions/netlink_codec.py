@@ -16,19 +16,15 @@ from hawatch.errors import KernelError
 NLM_F_REQUEST = 0x01
 NLM_F_MULTI = 0x02
 NLM_F_ACK = 0x04
-NLM_F_ECHO = 0x08
 NLM_F_DUMP_INTR = 0x10
 NLM_F_DUMP = 0x300
 NLM_F_REPLACE = 0x100
-NLM_F_EXCL = 0x200
 NLM_F_CREATE = 0x400
 NLM_F_APPEND = 0x800
 NLM_F_ACK_TLVS = 0x200
 
-NLMSG_NOOP = 1
 NLMSG_ERROR = 2
 NLMSG_DONE = 3
-NLMSG_OVERRUN = 4
 NLMSGERR_ATTR_MSG = 1
 
 NFNETLINK_V0 = 0
@@ -71,11 +67,6 @@ def attribute_u16(kind: int, value: int) -> bytes:
 def attribute_u32(kind: int, value: int) -> bytes:
     """Return an attribute of 32 bits in the machine's byte order."""
     return _ATTRIBUTE_U32.pack(8, kind, value)
-
-
-def attribute_u64(kind: int, value: int) -> bytes:
-    """Return an attribute of 64 bits in the machine's byte order."""
-    return attribute(kind, struct.pack("=Q", value))
 
 
 def attribute_be16(kind: int, value: int) -> bytes:

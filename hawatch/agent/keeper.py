@@ -400,7 +400,7 @@ class Keeper:
         """End the core first: it lets go of what it owns while everything else still stands."""
         notify_service_manager(os.environ.get("NOTIFY_SOCKET", ""), "STOPPING=1")
         self._stop_at_ns = now_ns() + CORE_STOP_MS * NS_PER_MS
-        self._tell_core(Stop(f"stopped by {reason}", CORE_STOP_MS))
+        self._tell_core(Stop(f"stopped by {reason}"))
         for name, child in list(self._children.items()):
             if child.ward.pid == 0:
                 del self._children[name]

@@ -68,10 +68,9 @@ class Reload(LeashMessage, frozen=True, tag=True):
 
 
 class Stop(LeashMessage, frozen=True, tag=True):
-    """Keeper to core: end in good order; at `limit_ms` it is killed."""
+    """Keeper to core: end in good order; a core that takes too long is killed."""
 
     reason: str
-    limit_ms: int
 
 
 class WantLink(LeashMessage, frozen=True, tag=True):

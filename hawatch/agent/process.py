@@ -37,7 +37,6 @@ class Capability(IntEnum):
     NET_ADMIN = 12
     NET_RAW = 13
     IPC_LOCK = 14
-    SYS_MODULE = 16
     SYS_NICE = 23
 
 

@@ -119,12 +119,6 @@ class StreamLane:
             if not talk.ended:
                 self._end(talk, down(deadline_reason(talk.what, talk.slot.check.timeout_ns)))
 
-    def next_deadline_ns(self) -> int | None:
-        """Return when `expire` is needed next."""
-        while self._deadlines and self._deadlines[0][2].ended:
-            heapq.heappop(self._deadlines)
-        return self._deadlines[0][0] if self._deadlines else None
-
     def poll(self) -> bool:
         """Take what has come, without waiting; tell whether anything had."""
         before = len(self._talks)

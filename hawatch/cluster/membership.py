@@ -93,21 +93,3 @@ class Membership:
     def names(self) -> dict[int, str]:
         """Names of the nodes by identifier."""
         return {identifier(member.name): member.name for member in self.members}
-
-
-def problems(membership: Membership) -> list[str]:
-    """Return a sentence for every reason why this cluster cannot keep its promise."""
-    found: list[str] = []
-    directors = sum(not member.votes_only for member in membership.members)
-    count = len(membership.members)
-    if membership.quorum is QuorumMode.WITNESS and (count < 3 or count % 2 == 0):
-        found.append(f'quorum = "witness" needs an odd number of directors and witnesses, 3 or more; there are {count}')
-    if membership.quorum in (QuorumMode.GATEWAY, QuorumMode.NONE) and (directors != 2 or count != 2):
-        found.append(
-            f'quorum = "{membership.quorum}" is for two directors and no witness; there are {directors} directors'
-            f" and {count - directors} witnesses"
-        )
-    if len({len(member.links) for member in membership.members}) > 1:
-        counts = ", ".join(f"{member.name} {len(member.links)}" for member in membership.members)
-        found.append(f"every node needs the same number of links; there are: {counts}")
-    return found

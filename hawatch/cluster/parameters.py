@@ -104,12 +104,8 @@ def problems(parameters: LeaseParameters) -> list[str]:
     if found:
         return found
     holder_ns = parameters.holder_ns
-    if holder_ns <= 0:
-        found.append(
-            f"lease {in_units(parameters.lease_ns)} leaves the holder nothing after clock error and a guard of"
-            f" {in_units(parameters.guard)}"
-        )
-    elif parameters.heartbeat_ns * (RENEWALS_LOST_MAX + 1) > holder_ns:
+    assert holder_ns > 0, "the bounds leave a holder something"
+    if parameters.heartbeat_ns * (RENEWALS_LOST_MAX + 1) > holder_ns:
         found.append(
             f"heartbeat {in_units(parameters.heartbeat_ns)} is more than a quarter of what the holder has of a lease"
             f" of {in_units(parameters.lease_ns)}: at most {in_units(holder_ns // (RENEWALS_LOST_MAX + 1))}"

@@ -114,7 +114,7 @@ class Requests:
         claim = site.owner_claim(group.group, now_ns)
         owner = site.me if here else claim[0] if claim else 0
         if target == 0:
-            return f"no other director could take {group.name} now: {self.others(now_ns)}", False
+            return f"no other director could take {group.name} now: {self.others()}", False
         if owner == target:
             return "", False
         if target == site.me:
@@ -131,7 +131,7 @@ class Requests:
             return f"nobody owns {group.name}: ask on {site.name(target)} itself", False
         return "", True
 
-    def others(self, _now_ns: int) -> str:
+    def others(self) -> str:
         """Say what is the matter with the other directors."""
         return (
             ", ".join(f"{self.site.name(node)} {self.state_of(node)}" for node in self.site.directors)
@@ -154,7 +154,7 @@ class Requests:
         site = self.site
         owned = [group for group in self.groups.values() if group.state is GroupState.OWNER]
         if owned and not site.contenders():
-            return f"nobody could take {', '.join(group.name for group in owned)}: {self.others(now_ns)}"
+            return f"nobody could take {', '.join(group.name for group in owned)}: {self.others()}"
         if not site.paused:
             site.paused = True
             site.commands.append(RememberGiveaway(True))

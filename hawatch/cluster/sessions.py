@@ -75,11 +75,6 @@ class Session:
         """The boot that is believed, 0 for none."""
         return self.verified.boot if self.verified else 0
 
-    @property
-    def awaits_proof(self) -> bool:
-        """Whether a boot that is not believed yet has spoken and should be asked."""
-        return self.pending is not None
-
     def admit(self, boot: int, sequence: int) -> Standing:
         """Return the standing of a datagram with this boot and number."""
         assert sequence > 0

@@ -35,11 +35,6 @@ class Loaded:
     document: Document
 
 
-def load_file(path: FilePath, probes: ProbeTypes = INSTALLED) -> Config:
-    """Return the configuration in a file; raise ConfigError with every mistake in it."""
-    return read_file(path, probes).config
-
-
 def read_file(path: FilePath, probes: ProbeTypes = INSTALLED) -> Loaded:
     """Return the configuration in a file and its warnings; raise ConfigError with every mistake in it."""
     return read_bytes(read_content(path), str(path), probes)

@@ -67,7 +67,7 @@ def known(names: list[str]) -> str:
 def make_plan(config: Config, node: str, probes: ProbeTypes = INSTALLED) -> Plan:
     """Return what the configuration means to a node; a witness has no service and no check.
 
-    Raises ConfigError where a probe's type is not installed, which `load_file` has told before.
+    Raises ConfigError where a probe's type is not installed, which `load` has told before.
     """
     ipvs = config.ipvs
     timeouts = IpvsTimeouts(seconds(ipvs.tcp), seconds(ipvs.tcpfin), seconds(ipvs.udp))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-RED, GREEN, YELLOW, BOLD, DIM = "31", "32", "33", "1", "2"
+RED, GREEN, YELLOW, BOLD = "31", "32", "33", "1"
 
 STATE_COLOURS = {
     "up": GREEN,

@@ -165,5 +165,7 @@ def _destination_words(destination: Destination) -> str:
     if destination.upper_threshold or destination.lower_threshold:
         words += f", thresholds {destination.lower_threshold} to {destination.upper_threshold}"
     if destination.tunnel:
-        words += f", {destination.tunnel.type}"
+        tunnel = destination.tunnel
+        words += f", {tunnel.type}" + (f" to port {tunnel.port}" if tunnel.port else "")
+        words += f" with {tunnel.checksum} checksum" if tunnel.checksum is not TunnelChecksum.NONE else ""
     return words

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from hawatch.agent.events import Record
 from hawatch.console.page.deeds import Deed, label, offered
 from hawatch.console.page.graphs import Curve
-from hawatch.console.page.html import Html, Part, join, tag
+from hawatch.console.page.html import Html, Part, tag
 from hawatch.console.page.pieces import (
     EVENTS,
     HEAD,
@@ -290,8 +290,3 @@ def page_head(title: str, style: str, script: str, again_s: int) -> Html:
         tag("link", rel="stylesheet", href=style),
         tag("script", src=script, defer=True),
     )
-
-
-def join_lines(parts: Iterable[Html]) -> Html:
-    """Return parts one after the other."""
-    return join(*parts)

@@ -91,13 +91,6 @@ class Site:
         """Return a node by name."""
         return self.lab.nodes[name]
 
-    def server_address(self, name: str, family: int = 4) -> str:
-        """Return the address that a director reaches a real server at."""
-        number = SERVERS[name]
-        if family == 6:
-            return f"fd01::{number}" if self.masquerade else f"fd00::{number}"
-        return f"10.1.0.{number}" if self.masquerade else f"192.168.1.{number}"
-
     def add_vip(self, node: Node) -> None:
         """Bring the VIP up on a director by hand, as someone does who runs no failover."""
         node.ip(f"address replace {VIP}/32 dev eth0", f"address replace {VIP6}/128 dev eth0 nodad")

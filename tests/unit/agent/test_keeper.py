@@ -111,7 +111,7 @@ def test_a_child_whose_last_words_are_not_its_to_say_is_buried_and_not_signalled
     ours, theirs = leash_pair()
     pid = os.fork()
     if pid == 0:
-        send_leash(theirs, Stop("nonsense", 1))
+        send_leash(theirs, Stop("nonsense"))
         os._exit(7)
     theirs.close()
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)

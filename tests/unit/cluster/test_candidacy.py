@@ -152,3 +152,27 @@ def test_a_question_that_is_not_answered_is_asked_again() -> None:
         site.now_ns += R_NS
         site.give(place, place.life, Tick())
         assert group.probing == wanted
+
+
+def test_a_director_whose_name_is_used_twice_owns_nothing_and_says_so() -> None:
+    site = SmallSite()
+    site.run(4 * T_NS)
+    standby = site.node("b")
+    standby.site.clash_until_ns = site.now_ns + 2 * T_NS
+    site.run(T_NS)
+    assert site.state("b") is GroupState.CONFLICT
+    assert "another machine uses the name b" in standby.groups["web"].reason
+    site.run(2 * T_NS)
+    assert site.state("b") is GroupState.STANDBY
+
+
+def test_a_director_waits_for_the_one_that_the_last_owner_chose_but_not_for_ever() -> None:
+    site = three(1)
+    site.kill("c")
+    standby = site.node("b").groups["web"]
+    site.kill("a")
+    standby.defer_until_ns = until_ns = site.now_ns + 3 * T_NS
+    site.run_until(lambda: "comes first" in standby.reason)
+    assert standby.reason == "the last owner gave the group to another director, which comes first"
+    site.run(until_ns - site.now_ns)
+    assert standby.number == 0, "it has not even asked"

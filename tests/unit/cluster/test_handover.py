@@ -15,10 +15,11 @@ A, B = identifier("a"), identifier("b")
 
 def met(quorum: QuorumMode, higher: int, prefer: str) -> SmallSite:
     """Return a site whose owner has just been shown a claim of b's, with an epoch that is so much higher."""
-    site = SmallSite(quorum, groups=(GroupSettings("web", prefer),))
+    site = SmallSite(quorum, groups=(GroupSettings("web", "a"),))
     site.run(4 * T_NS)
     assert site.owned_by("a")
     node = site.node("a")
+    node.groups["web"].settings = GroupSettings("web", prefer, failback=False)
     site.places["a"].commands.clear()
     report, group = node.site.reports[B], node.groups["web"]
     report.claims[group.group] = PeerClaim(GroupState.OWNER, group.epoch + higher, site.now_ns)
@@ -34,6 +35,7 @@ def met(quorum: QuorumMode, higher: int, prefer: str) -> SmallSite:
         (QuorumMode.NONE, 1, "a", False),
         (QuorumMode.NONE, 0, "a", True),
         (QuorumMode.NONE, -1, "a", True),
+        (QuorumMode.NONE, 0, "b", False),
         (QuorumMode.NONE, 0, "", A > B),
         (QuorumMode.NONE, -1, "", True),
         (QuorumMode.GATEWAY, 1, "", False),

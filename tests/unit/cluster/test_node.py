@@ -19,6 +19,7 @@ from hawatch.cluster.effects import (
     Send,
     Tick,
 )
+from hawatch.cluster.keys import KeyRing
 from hawatch.cluster.membership import GroupSettings, QuorumMode
 from hawatch.cluster.parameters import PROFILES
 from hawatch.cluster.quorum import Round
@@ -26,7 +27,7 @@ from hawatch.cluster.report import report
 from hawatch.cluster.rounds import missing
 from hawatch.cluster.wire import Claim, Codec, Datagram, Grant, GroupState, Heartbeat, Ping, Pong, Request, identifier
 from hawatch.model import NS_PER_MS, NS_PER_S
-from tests.unit.cluster.small_site import DELAY_NS, PARAMETERS, T_NS, Gate, SmallSite
+from tests.unit.cluster.small_site import DELAY_NS, PARAMETERS, RING, T_NS, Gate, SmallSite
 
 R_NS = PARAMETERS.heartbeat_ns
 
@@ -816,3 +817,36 @@ def test_a_boot_number_that_went_back_is_healed() -> None:
     site.run(3 * T_NS)
     site.kill("a")
     assert site.run_until(lambda: site.owned_by("b")) < 2 * T_NS
+
+
+def test_a_node_names_the_groups_that_it_owns() -> None:
+    site = settled(groups=(GroupSettings("web", "a"), GroupSettings("mail", "b")))
+    assert (site.node("a").owned(), site.node("b").owned()) == ({"web"}, {"mail"})
+
+
+def test_a_node_goes_on_with_other_keys_at_once() -> None:
+    site = settled()
+    both = KeyRing({**RING.keys, 2: bytes(range(32, 64))}, 2)
+    site.node("a").use_keys(both)
+    site.run_until(lambda: not site.open())
+    assert site.two_owners == 0
+    for name in "bw":
+        site.node(name).use_keys(both)
+    site.run_until(lambda: bool(site.open()))
+    assert site.two_owners == 0
+
+
+def test_the_quorum_says_what_is_missing() -> None:
+    site = SmallSite()
+
+    def reason() -> str:
+        quorum = report(site.node("a"), site.now_ns)["quorum"]
+        assert isinstance(quorum, dict)
+        return str(quorum["reason"])
+
+    site.run(4 * T_NS)
+    assert reason() == "3 of 3 nodes answer, 2 are needed"
+    site.kill("b")
+    site.kill("w")
+    site.run(2 * T_NS)
+    assert reason() == "only 1 of 3 nodes answer, 2 are needed: see the others and the links"

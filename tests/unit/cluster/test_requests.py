@@ -178,3 +178,12 @@ def test_a_forced_takeover_that_a_witness_refuses_is_answered_at_once() -> None:
     assert "1 acceptors (w) promised it to another" in answer.text
     assert not site.node("b").groups["web"].forced
     assert site.open() == ["a"]
+
+
+def test_a_director_whose_name_is_used_twice_is_not_switched_to() -> None:
+    site = settled()
+    site.node("b").site.clash_until_ns = site.now_ns + 4 * T_NS
+    site.run(2 * R_NS)
+    answer = site.ask("a", AdminAction.SWITCHOVER, "web", "b")
+    assert (answer.done, answer.text) == (False, "b could not take web now: has a name that another machine uses")
+    assert site.owned_by("a")

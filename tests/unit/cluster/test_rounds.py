@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from hawatch.cluster import rounds
-from hawatch.cluster.effects import Activate, GateArmed, GateLost, GatewayAnswer, Send, Tick
+from hawatch.cluster.effects import Activate, CloseGate, GateArmed, GateLost, GatewayAnswer, Send, Tick
 from hawatch.cluster.membership import GroupSettings, QuorumMode
 from hawatch.cluster.ownership import Ownership
 from hawatch.cluster.quorum import Phase, Round
@@ -233,3 +233,12 @@ def test_a_gateway_s_answer_to_another_round_is_no_evidence_for_this_one() -> No
     assert (round_.evidence, group.round) == (False, round_)
     site.give(place, place.life, GatewayAnswer("web", round_.number, True))
     assert (round_.evidence, round_.phase, group.state) == (True, Phase.DONE, GroupState.OWNER)
+
+
+def test_a_candidate_that_finds_another_owner_closes_what_a_former_process_left_open() -> None:
+    site, group, round_ = candidate()
+    group.slot_in_use = 0
+    for acceptor in (B, W):
+        rounds.denied(group, acceptor, Deny(group.group, round_.nonce, DenyReason.HELD, A, T_NS, 9), site.now_ns)
+    assert group.state is GroupState.CLOSING
+    assert any(isinstance(each, CloseGate) for each in group.site.commands)

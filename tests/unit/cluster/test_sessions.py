@@ -39,7 +39,7 @@ class Replays(RuleBasedStateMachine):
             assert standing is Standing.FRESH
         else:
             assert standing is Standing.UNVERIFIED
-            assert self.session.awaits_proof
+            assert self.session.pending is not None
 
     @rule(skip=st.integers(1, 5))
     def send_and_lose(self, skip):
@@ -127,4 +127,4 @@ def test_a_pending_boot_takes_nothing_from_the_believed_one():
     assert session.verify(6, 1)
     assert session.boot == 6
     assert session.admit(4, 3) is Standing.OLD_BOOT
-    assert not session.awaits_proof
+    assert session.pending is None

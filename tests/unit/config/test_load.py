@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hawatch.config.load import FILE_BYTES_MAX, load_file, load_text, read_bytes
+from hawatch.config.load import FILE_BYTES_MAX, load_text, read_bytes, read_file
 from hawatch.config.rules import find_errors
 from hawatch.config.validation import understand
 from hawatch.errors import ConfigError
@@ -24,7 +24,7 @@ def problems_of(text):
 def test_a_valid_file(tmp_path):
     path = tmp_path / "hawatch.toml"
     path.write_text(SITE)
-    config = load_file(path, FAKES)
+    config = read_file(path, FAKES).config
     assert [node.name for node in config.director] == ["lvs1", "lvs2"]
     assert config.service[0].probe[0].interval == 2 * NS
     assert config.group[0].addresses[0].address == "192.168.1.110/32"
@@ -36,7 +36,7 @@ def test_an_empty_file_is_a_single_director_without_services():
 
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(ConfigError, match="No such file"):
-        load_file(tmp_path / "none", FAKES)
+        read_file(tmp_path / "none", FAKES)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from hawatch.config.alerts import (
     ProgramAlert,
     WebhookAlert,
 )
-from hawatch.config.load import load_file, load_text, read_bytes
+from hawatch.config.load import load_text, read_bytes, read_file
 from hawatch.config.schema import (
     Cluster,
     Control,
@@ -109,7 +109,7 @@ def test_every_profile_may_be_named(profile):
 
 
 def test_the_example_is_valid():
-    config = load_file(ROOT / "etc/hawatch.toml")
+    config = read_file(ROOT / "etc/hawatch.toml").config
     assert [service.name for service in config.service] == ["http", "smtp", "pop3", "dns-udp", "dns-tcp"]
 
 

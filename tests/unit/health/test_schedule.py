@@ -197,3 +197,12 @@ def test_whatever_comes_no_check_runs_twice_at_once_and_all_go_on(steps):
     found = pause(made, now_ns, now_ns + 17 * NS_PER_S)
     assert found.keys() == wanted.keys(), "whatever was, each goes on"
     assert all(len(times) >= 2 for times in found.values())
+
+
+def test_what_left_the_schedule_is_not_waited_for():
+    made = schedule(3)
+    assert made.slot("check 1") is not None
+    due_ns = made.next_due_ns()
+    assert due_ns is not None
+    made.assign([], 0)
+    assert (made.slot("check 1"), len(made), made.next_due_ns()) == (None, 0, None)

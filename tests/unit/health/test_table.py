@@ -20,7 +20,18 @@ from hawatch.health.table import (
     diff,
     service_of,
 )
-from hawatch.model import Destination, DestinationKey, Family, ServiceKey, TableEntry, VirtualService
+from hawatch.model import (
+    Destination,
+    DestinationKey,
+    Family,
+    Forward,
+    ServiceKey,
+    TableEntry,
+    Tunnel,
+    TunnelChecksum,
+    TunnelType,
+    VirtualService,
+)
 
 KEYS = [ServiceKey(Family.IPV4, "tcp", f"192.0.2.{n}", 80) for n in range(4)]
 ADDRESSES = [DestinationKey(f"198.51.100.{n}", 80) for n in range(4)]
@@ -96,9 +107,26 @@ def test_what_we_made_and_no_longer_want_goes():
     [
         (AddService(VirtualService(KEYS[0])), "was missing"),
         (SetService(VirtualService(KEYS[0], persistence_s=300, persistence_prefix=24)), "persistent for 300 s by /24"),
+        (SetService(VirtualService(KEYS[0], "sh", frozenset({"flag-2"}))), "other settings than scheduler sh flag-2"),
+        (
+            SetService(VirtualService(KEYS[0], persistence_s=60, persistence_prefix=32, persistence_engine="sip")),
+            "/32, engine sip",
+        ),
+        (SetService(VirtualService(KEYS[0], one_packet=True)), "scheduler wlc, one-packet"),
         (DeleteService(KEYS[0]), "no longer configured"),
         (AddDestination(KEYS[0], Destination(ADDRESSES[0])), "198.51.100.0:80 was missing"),
         (SetDestination(KEYS[0], Destination(ADDRESSES[0], weight=7)), "weight 7"),
+        (
+            SetDestination(KEYS[0], Destination(ADDRESSES[0], upper_threshold=9, lower_threshold=7)),
+            "direct weight 1, thresholds 7 to 9",
+        ),
+        (
+            SetDestination(
+                KEYS[0],
+                Destination(ADDRESSES[0], Forward.TUNNEL, tunnel=Tunnel(TunnelType.GUE, 6080, TunnelChecksum.REMOTE)),
+            ),
+            "tunnel weight 1, gue to port 6080 with remote checksum",
+        ),
         (DeleteDestination(KEYS[0], ADDRESSES[0]), "should not be"),
     ],
 )
