@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from hawatch.model import Destination, DestinationKey, ServiceKey, Table, TableEntry, VirtualService
+from hawatch.model import Destination, DestinationKey, ServiceKey, Table, TableEntry, TunnelChecksum, VirtualService
 
 
 @dataclass(frozen=True, slots=True)
