@@ -25,11 +25,14 @@ from hawatch.cluster.node import Node
 from hawatch.cluster.report import owner_of, report
 from hawatch.control.protocol import ALL
 from hawatch.errors import ConfigError, KernelError, LocalError, RefusedError
-from hawatch.model import NS_PER_MS, NS_PER_S, Event, Severity
+from hawatch.model import NS_PER_MS, NS_PER_S, Event, Plan, Severity
 
 STOP_S = 3.0
 """Giving everything away may take so long at the agent's end."""
 FITNESS_INTERVAL_S = 1.0
+"""So often a director looks how fit it is, besides when an interface or a gateway changes."""
+APART_NS_MAX = 60 * NS_PER_S
+"""Directors are not taken to notice things further apart than this, however seldom they look."""
 LAST_WRITE_S = 0.5
 """At the agent's end the disk is waited for so long."""
 RETRY_FIRST_S, RETRY_MAX_S = 0.1, 5.0
@@ -77,6 +80,7 @@ class LeasedOwnership:
         self, settings: Settings, make_effects: MakeEffects, *, paused: bool, remember: Callable[[bool], None]
     ) -> None:
         self._settings = settings
+        self._apart_ns = apart_ns(settings.plan)
         self._make_effects = make_effects
         self._paused = paused
         self._remember = remember
@@ -156,7 +160,8 @@ class LeasedOwnership:
         while True:
             down, silent = effects.fitness()
             sight = Sight(*self._count_servers())
-            found = FitnessChanged(*score(down, sight, silent, punctual=punctual), sure=sight.sure)
+            points, missing = score(down, sight, silent, punctual=punctual)
+            found = FitnessChanged(points, missing, sight.sure, self._apart_ns)
             if found != last:
                 last = found
                 loop.give(found)
@@ -186,6 +191,7 @@ class LeasedOwnership:
     def set_settings(self, settings: Settings) -> None:
         """Go on by a new configuration."""
         before, self._settings = self._settings, settings
+        self._apart_ns = apart_ns(settings.plan)
         if self._loop is None or self._effects is None:
             return
         if before.config.group != settings.config.group:
@@ -268,6 +274,15 @@ class LeasedOwnership:
         took_ms = answer.took_ns / NS_PER_MS
         after = f" after {took_ms:.1f} ms" if answer.took_ns else ""
         return {"text": f"{answer.text}{after}", "took_ms": round(took_ms, 1)}
+
+
+def apart_ns(plan: Plan) -> int:
+    """Return how far apart two directors may notice the same of all their servers.
+
+    Each looks at its own moments: they differ by an interval, a timeout, and a look at the fitness.
+    """
+    longest_ns = max((check.interval_ns + check.timeout_ns for check in plan.checks.values()), default=0)
+    return min(APART_NS_MAX, longest_ns + int(FITNESS_INTERVAL_S * NS_PER_S)) if longest_ns else 0
 
 
 def _first(error: BaseException) -> BaseException:

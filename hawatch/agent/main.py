@@ -79,6 +79,9 @@ def keep(settings: Settings, kernels: KernelSource, content: bytes = b"") -> int
         def core(now: Settings, leash: socket.socket, listener: socket.socket) -> None:
             run_core(now, leash, listener, kernels, legacy)
 
+        def prober(leash: socket.socket, name: str) -> None:
+            prober_main(leash, name, settings.node)
+
         def console(now: Settings, leash: socket.socket) -> None:
             from hawatch.console.main import console_main  # what it imports, no other process needs
 
@@ -86,7 +89,7 @@ def keep(settings: Settings, kernels: KernelSource, content: bytes = b"") -> int
 
         fork_promptly()
         with open_ctl_socket(places, settings.config.control.group) as listener:
-            status = Keeper(settings, Mains(core, prober_main, console), listener).run()
+            status = Keeper(settings, Mains(core, prober, console), listener).run()
         places.ctl_socket.unlink(missing_ok=True)
         return status
     finally:

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import select
 import socket
 import time
@@ -388,15 +387,15 @@ async def _obey(leash: socket.socket, prober: Prober, nursery: trio.Nursery) -> 
                 logger.warning("the keeper sent %s", type(message).__name__)
 
 
-def prober_main(leash: socket.socket, name: str) -> None:
-    """Be a prober: returns when the keeper is gone."""
+def prober_main(leash: socket.socket, name: str, node: str) -> None:
+    """Be a prober: returns when the keeper is gone. Each node has its own moments for the same checks."""
     leash.setblocking(False)
     logging.basicConfig(format=f"hawatch {name}: %(message)s", level=logging.INFO)
     gc.collect()
     gc.freeze()
 
     async def main() -> None:
-        prober = Prober(f"{socket.gethostname()} {os.uname().nodename}")
+        prober = Prober(node)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(prober.run, nursery)
             nursery.start_soon(prober.summarize)

@@ -98,6 +98,8 @@ class FitnessChanged:
     reason: str = ""
     sure: bool = True
     """The servers have been looked at; before that it is handed nothing."""
+    apart_ns: int = 0
+    """So far apart two directors may notice that a server is gone, or back."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,9 @@ strictly higher in this order for the whole of the hold-down without a break. Th
 fitness at rest a group moves at most once. While fitness itself goes up and down, each handover within
 `MEMORY_FACTOR` hold-downs of the last one doubles the hold-down, up to `BACKOFF_MAX` doublings.
 What makes a director fit is ordered, too: a director whose interfaces are up is above one that merely sees servers, and
-so on, so that the score says which of two is worth more. What is not known yet of the servers, after a start, speaks
+so on, so that the score says which of two is worth more. Two directors notice at different moments that the servers are
+gone, or back, for each asks at its own: a director that is better only because it sees a server must stay better until
+the other one has noticed, too. What is not known yet of the servers, after a start, speaks
 against nobody; but a director that is not sure yet is handed nothing, so that nothing moves because somebody was
 restarted. Where no director sees a server all are alike, and nothing moves.
 
@@ -104,6 +106,8 @@ class Better:
     node: int
     name: str
     reason: str
+    sees: bool = False
+    """What makes it better is that it sees a server."""
 
 
 def better(
@@ -124,7 +128,8 @@ def better(
         reason = f"{contender.name} is fitter ({contender.fitness}) than this director ({own})"
     else:
         reason = f"{contender.name} is preferred and as fit as this director"
-    return Better(contender.node, contender.name, reason)
+    sees = (contender.fitness ^ own).bit_length() == SERVERS.bit_length()
+    return Better(contender.node, contender.name, reason, sees)
 
 
 @dataclass(slots=True)
@@ -136,18 +141,23 @@ class HoldDown:
     moved_ns: int = -1
     node: int = 0
     since_ns: int = 0
+    least_ns: int = 0
 
     def due_ns(self) -> int:
         """Return the instant at which the present contender has been better long enough."""
-        return self.since_ns + (self.base_ns << self.doublings)
+        return self.since_ns + max(self.base_ns << self.doublings, self.least_ns)
 
-    def consider(self, found: Better | None, now_ns: int) -> bool:
-        """Note who is better now; return whether it has been so for the whole of the hold-down."""
+    def consider(self, found: Better | None, now_ns: int, apart_ns: int = 0) -> bool:
+        """Note who is better now; return whether it has been so for the whole of the hold-down.
+
+        `apart_ns`: so far apart two directors may notice the same of their servers.
+        """
         if found is None:
             self.node = 0
             return False
         if found.node != self.node:
             self.node, self.since_ns = found.node, now_ns
+        self.least_ns = apart_ns if found.sees else 0
         assert now_ns >= self.since_ns
         return now_ns >= self.due_ns()
 

@@ -63,7 +63,7 @@ def hand_over(group: Group, now_ns: int) -> bool:
     own_preferred = settings.prefer == site.name(site.me)
     sure = [each for each in site.contenders() if not site.reports[each.node].flags & UNSURE]
     found = better(site.fitness, sure, settings.prefer, own_preferred=own_preferred, failback=failback)
-    if not group.hold_down.consider(found, now_ns):
+    if not group.hold_down.consider(found, now_ns, site.apart_ns):
         return False
     assert found is not None
     group.hold_down.handed_over(now_ns)

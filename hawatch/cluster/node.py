@@ -172,8 +172,9 @@ class Node:
                     return []
             case AdminCommand():
                 self.requests.take(event, now_ns)
-            case FitnessChanged(score=score, reason=reason, sure=sure):
+            case FitnessChanged(score=score, reason=reason, sure=sure, apart_ns=apart_ns):
                 self.site.fitness, self.site.fitness_reason, self.site.sure = score, reason, sure
+                self.site.apart_ns = apart_ns
             case GroupsChanged(groups=groups):
                 self.change_groups(groups)
             case _ if event.group in self.groups:  # else of one that has been let go of

@@ -87,6 +87,8 @@ class Site:
     fitness_reason: str = ""
     sure: bool = True
     """The servers have been looked at, so that the fitness is more than a guess."""
+    apart_ns: int = 0
+    """So far apart two directors may notice that a server is gone, or back."""
     paused: bool = False
     stopping: bool = False
     clash_until_ns: int = 0

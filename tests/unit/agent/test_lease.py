@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from hawatch.agent.lease import RETRY_MAX_S, LeasedOwnership
+from hawatch.agent.lease import APART_NS_MAX, RETRY_MAX_S, LeasedOwnership, apart_ns
 from hawatch.agent.lease_memory import write_run
 from hawatch.agent.lease_site import membership_of
 from hawatch.agent.places import Places
@@ -16,7 +16,7 @@ from hawatch.cli.main import main
 from hawatch.cluster.effects import Command, NodeEvent
 from hawatch.cluster.membership import FormerRun
 from hawatch.errors import KernelError, RefusedError
-from hawatch.model import Event
+from hawatch.model import NS_PER_S, Check, Event, Plan
 
 CONFIG = """\
 [cluster]
@@ -130,3 +130,16 @@ async def test_what_an_administrator_wishes_is_refused_while_nothing_can_be_owne
                 with pytest.raises(RefusedError, match=r"cluster\.key: cannot be read"):
                     await wish
             nursery.cancel_scope.cancel()
+
+
+def test_directors_notice_the_same_an_interval_and_a_timeout_and_a_look_apart() -> None:
+    def plan(*seconds: tuple[int, int]) -> Plan:
+        checks = {
+            str(number): Check(str(number), "tcp", {}, "192.0.2.1", 80, interval * NS_PER_S, timeout * NS_PER_S, 2, 3)
+            for number, (interval, timeout) in enumerate(seconds)
+        }
+        return Plan((), checks)
+
+    assert apart_ns(plan()) == 0
+    assert apart_ns(plan((2, 1), (5, 2), (6, 1))) == 8 * NS_PER_S
+    assert apart_ns(plan((3600, 10))) == APART_NS_MAX

@@ -111,6 +111,36 @@ def test_a_better_one_must_stay_better_for_the_whole_of_the_hold_down() -> None:
     assert hold_down.consider(B, 3 * T_NS + 1)
 
 
+@pytest.mark.parametrize(
+    ("own", "other", "sees"),
+    [
+        (ALL - SERVERS, ALL, True),
+        (ALL - SERVERS, ALL - GATEWAY, True),
+        (ALL - SERVERS - INTERFACES, ALL, False),
+        (ALL - GATEWAY, ALL, False),
+        (ALL - PUNCTUAL, ALL, False),
+    ],
+)
+def test_one_that_is_better_only_because_it_sees_a_server_must_stay_so_until_the_other_has_noticed_too(
+    own: int, other: int, sees: bool
+) -> None:
+    found = better(own, [Contender(2, "b", other)], "", own_preferred=False, failback=True)
+    assert found is not None
+    assert found.sees is sees
+    hold_down, needed_ns = HoldDown(T_NS), 5 * T_NS if sees else T_NS
+    assert not hold_down.consider(found, 0, 5 * T_NS)
+    assert not hold_down.consider(found, needed_ns - 1, 5 * T_NS)
+    assert hold_down.consider(found, needed_ns, 5 * T_NS)
+    assert hold_down.due_ns() == needed_ns
+
+
+def test_a_hold_down_that_was_doubled_is_not_made_shorter() -> None:
+    hold_down = HoldDown(T_NS, doublings=3)
+    sees = Better(2, "b", "b is fitter", sees=True)
+    assert not hold_down.consider(sees, 0, 5 * T_NS)
+    assert hold_down.due_ns() == 8 * T_NS
+
+
 def test_each_move_soon_after_the_last_doubles_the_hold_down_and_rest_forgives() -> None:
     hold_down, now_ns, waits = HoldDown(T_NS), 0, []
     for _ in range(BACKOFF_MAX + 3):

@@ -19,6 +19,7 @@ from hawatch.cluster.effects import (
     Send,
     Tick,
 )
+from hawatch.cluster.fitness import GATEWAY, INTERFACES, PUNCTUAL, SERVERS
 from hawatch.cluster.keys import KeyRing
 from hawatch.cluster.membership import GroupSettings, QuorumMode
 from hawatch.cluster.parameters import PROFILES
@@ -30,6 +31,7 @@ from hawatch.model import NS_PER_MS, NS_PER_S
 from tests.unit.cluster.small_site import DELAY_NS, PARAMETERS, RING, T_NS, Gate, SmallSite
 
 R_NS = PARAMETERS.heartbeat_ns
+ALL = INTERFACES + SERVERS + GATEWAY + PUNCTUAL
 
 
 def settled(quorum: QuorumMode = QuorumMode.WITNESS, **options: object) -> SmallSite:
@@ -850,3 +852,28 @@ def test_the_quorum_says_what_is_missing() -> None:
     site.kill("w")
     site.run(2 * T_NS)
     assert reason() == "only 1 of 3 nodes answer, 2 are needed: see the others and the links"
+
+
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_servers_that_are_all_gone_and_back_move_nothing(first: str) -> None:
+    """One director notices four leases before the other one."""
+    site, apart_ns = settled(), 4 * T_NS
+    second = "b" if first == "a" else "a"
+    for name in "ab":
+        site.give(site.places[name], site.places[name].life, FitnessChanged(ALL))
+    epoch = site.node("a").groups["web"].epoch
+    for points in (ALL - SERVERS, ALL):
+        for name in (first, second):
+            site.give(site.places[name], site.places[name].life, FitnessChanged(points, apart_ns=apart_ns))
+            site.run(apart_ns - R_NS)
+        site.run(8 * T_NS)
+    assert site.owned_by("a")
+    assert site.node("a").groups["web"].epoch == epoch
+
+
+def test_a_director_that_alone_sees_no_server_hands_over_when_the_other_must_have_noticed() -> None:
+    site, apart_ns = settled(), 4 * T_NS
+    for name, points in (("a", ALL - SERVERS), ("b", ALL)):
+        site.give(site.places[name], site.places[name].life, FitnessChanged(points, apart_ns=apart_ns))
+    took_ns = site.run_until(lambda: site.owned_by("b"))
+    assert apart_ns <= took_ns <= apart_ns + 2 * R_NS
