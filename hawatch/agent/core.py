@@ -65,7 +65,7 @@ from hawatch.agent.runtime import check_may_give
 from hawatch.agent.settings import Settings, keep_what_needs_restart, make_settings, settings_to_file, wall_ns
 from hawatch.agent.state import AdminState
 from hawatch.agent.status import StatusInputs, encode_status
-from hawatch.config.diff import describe_changes
+from hawatch.config.diff import describe_changes, unsafe_moves
 from hawatch.config.load import read_content
 from hawatch.errors import ConfigError, HawatchError, KernelError, LocalError, RefusedError
 from hawatch.model import Admin, DestinationKey, Event, Plan, ServiceKey, Severity
@@ -287,6 +287,8 @@ class Core:
         changes = [str(change) for change in describe_changes(self.settings.config, new.config)]
         settings = keep_what_needs_restart(self.settings, new)
         if settings.config.leased:
+            if moves := unsafe_moves(self.settings.config, settings.config):
+                raise RefusedError("; ".join(moves))
             from hawatch.agent.lease_site import read_keys
 
             read_keys(settings.config)  # a file without keys is refused with everything else

@@ -438,7 +438,7 @@ class Node:
             return
         groups, self.wanted_groups = self.wanted_groups, None
         self.membership = self.site.membership = replace(self.membership, groups=groups)
-        self.site.acceptor.add(identifier(settings.name) for settings in groups)
+        self.site.acceptor.change((identifier(settings.name) for settings in groups), now_ns)
         if self.voter:
             return
         self.site.commands.append(InstallGroups())

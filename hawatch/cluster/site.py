@@ -180,6 +180,16 @@ class Site:
                 found.append(Contender(node, self.name(node), report.fitness))
         return found
 
+    def takers(self, group: int, now_ns: int) -> list[Contender]:
+        """Return the contenders that say lately how they stand with a group: others do not know it, and take none."""
+        since_ns = now_ns - self.parameters.late_ns
+        found = []
+        for each in self.contenders():
+            claim = self.reports[each.node].claims.get(group)
+            if claim is not None and claim.heard_ns >= since_ns:
+                found.append(each)
+        return found
+
     def ahead(self) -> int:
         """Count the other directors that could own, are as fit, and are named before this one."""
         order = {identifier(member.name): place for place, member in enumerate(self.membership.members)}
@@ -206,6 +216,6 @@ class Site:
         since_ns = now_ns - 2 * self.parameters.heartbeat_ns
         return {self.me} | {node for node, report in self.reports.items() if 0 <= report.proven_ns >= since_ns}
 
-    def hears(self, contender: int) -> bool:
-        """Return whether a director could take a group now."""
-        return any(each.node == contender for each in self.contenders())
+    def could_take(self, node: int, group: int, now_ns: int) -> bool:
+        """Return whether another director could take a group now."""
+        return any(each.node == node for each in self.takers(group, now_ns))
