@@ -24,7 +24,7 @@ def settle(group: Group, now_ns: int) -> bool:
     site = group.site
     hindrance = group.hindrance(now_ns)
     if hindrance:
-        leaving.close(group, hindrance, now_ns, successor=successor(group, now_ns), by_admin=site.paused)
+        leaving.close(group, hindrance, now_ns, successor=successor(group), by_admin=site.paused)
         return True
     other = site.owner_claim(group.group, now_ns)
     if other is not None and meet(group, *other, now_ns):
@@ -61,7 +61,7 @@ def hand_over(group: Group, now_ns: int) -> bool:
     site, settings = group.site, group.settings
     failback = settings.failback and not group.pinned
     own_preferred = settings.prefer == site.name(site.me)
-    sure = [each for each in site.takers(group.group, now_ns) if not site.reports[each.node].flags & UNSURE]
+    sure = [each for each in site.takers(group.group) if not site.reports[each.node].flags & UNSURE]
     found = better(site.fitness, sure, settings.prefer, own_preferred=own_preferred, failback=failback)
     if not group.hold_down.consider(found, now_ns):
         return False
@@ -72,9 +72,9 @@ def hand_over(group: Group, now_ns: int) -> bool:
     return True
 
 
-def successor(group: Group, now_ns: int) -> int:
+def successor(group: Group) -> int:
     """Return the director that should have the group next, 0 when there is none that could."""
     prefer = group.settings.prefer
-    takers = group.site.takers(group.group, now_ns)
+    takers = group.site.takers(group.group)
     found = max(takers, key=lambda each: (each.fitness, each.name == prefer), default=None)
     return found.node if found is not None else 0

@@ -323,7 +323,7 @@ class Node:
             self.reception.note_life(sender, link, message, now_ns)
             match message:
                 case Heartbeat():
-                    report.fitness, report.flags = message.fitness, message.flags
+                    report.fitness, report.flags, report.beat_ns = message.fitness, message.flags, now_ns
                 case Claim() if message.group in self.by_identifier and sender in self.site.directors:
                     report.claims[message.group] = PeerClaim(message.state, message.epoch, now_ns)
                 case Ping():

@@ -71,7 +71,7 @@ class Ownership(Group):
     def asked_to_hand_over(self, asker: int, successor: int, now_ns: int) -> None:
         """An administrator asks from another director to move the group."""
         site = self.site
-        if self.state is GroupState.OWNER and site.could_take(successor, self.group, now_ns):
+        if self.state is GroupState.OWNER and site.could_take(successor, self.group):
             reason = f"switched over to {site.name(successor)} by an administrator on {site.name(asker)}"
             site.emit("switchover", reason, self.name)
             leaving.close(self, reason, now_ns, successor=successor, by_admin=True)
@@ -121,7 +121,7 @@ class Ownership(Group):
             self.slot_in_use = self.confirmed[0]  # adopted, and all that may be open
         if self.state is GroupState.OWNER and self.gate_failures >= GATE_FAILURES_MAX:
             site.gate_doubtful_until_ns = now_ns + GATE_DOUBTFUL_NS
-            successor = handover.successor(self, now_ns)
+            successor = handover.successor(self)
             if successor:  # else its time runs out by itself unless the kernel comes round
                 words = f"the kernel refused the gate {self.gate_failures} times: {reason}"
                 leaving.close(self, words, now_ns, successor=successor)

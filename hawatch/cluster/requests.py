@@ -87,7 +87,7 @@ class Requests:
         moves: dict[str, int] = {}
         for group in groups:
             target = names.get(command.to) or (
-                handover.successor(group, now_ns) if group.state is GroupState.OWNER else site.me
+                handover.successor(group) if group.state is GroupState.OWNER else site.me
             )
             refusal, moving = self.movable(group, target, now_ns)
             if refusal:
@@ -114,7 +114,7 @@ class Requests:
         claim = site.owner_claim(group.group, now_ns)
         owner = site.me if here else claim[0] if claim else 0
         if target == 0:
-            return f"no other director could take {group.name} now: {self.others(group, now_ns)}", False
+            return f"no other director could take {group.name} now: {self.others(group)}", False
         if owner == target:
             return "", False
         if target == site.me:
@@ -125,20 +125,20 @@ class Requests:
                 return "the kernel refused changes of the gate lately: see nftables", False
             if not site.proven(now_ns):
                 return f"only {site.reachable(now_ns)} of {len(site.membership.members)} nodes answer this one", False
-        elif not site.could_take(target, group.group, now_ns):
-            return f"{site.name(target)} could not take {group.name} now: {self.state_of(target, group, now_ns)}", False
+        elif not site.could_take(target, group.group):
+            return f"{site.name(target)} could not take {group.name} now: {self.state_of(target, group)}", False
         elif not owner:
             return f"nobody owns {group.name}: ask on {site.name(target)} itself", False
         return "", True
 
-    def others(self, group: Ownership, now_ns: int) -> str:
+    def others(self, group: Ownership) -> str:
         """Say what is the matter with the other directors."""
         return (
-            ", ".join(f"{self.site.name(node)} {self.state_of(node, group, now_ns)}" for node in self.site.directors)
+            ", ".join(f"{self.site.name(node)} {self.state_of(node, group)}" for node in self.site.directors)
             or "there is none"
         )
 
-    def state_of(self, node: int, group: Ownership, now_ns: int) -> str:
+    def state_of(self, node: int, group: Ownership) -> str:
         """Say what keeps one from taking a group."""
         site = self.site
         if not site.alive(node):
@@ -148,7 +148,7 @@ class Requests:
         if site.reports[node].flags & UNABLE:
             return "has a name that another machine uses"
         if any(each.node == node for each in site.contenders()):
-            known = site.could_take(node, group.group, now_ns)
+            known = site.could_take(node, group.group)
             return "may own" if known else "does not know this group: reload it there"
         return "has no majority of nodes that answer it"
 
@@ -157,8 +157,8 @@ class Requests:
         site = self.site
         owned = [group for group in self.groups.values() if group.state is GroupState.OWNER]
         for group in owned:
-            if not site.takers(group.group, now_ns):
-                return f"nobody could take {group.name}: {self.others(group, now_ns)}"
+            if not site.takers(group.group):
+                return f"nobody could take {group.name}: {self.others(group)}"
         if not site.paused:
             site.paused = True
             site.commands.append(RememberGiveaway(True))
@@ -166,7 +166,7 @@ class Requests:
                 "giveaway", "an administrator gave this director away: it takes nothing until `hawatch ctl resume`"
             )
         if owned:
-            self.wait_for(command, {group.name: handover.successor(group, now_ns) for group in owned}, now_ns)
+            self.wait_for(command, {group.name: handover.successor(group) for group in owned}, now_ns)
         else:
             self.answer(command.request, f"{site.name(site.me)} owns nothing and takes nothing until resume", done=True)
         return ""
