@@ -9,8 +9,8 @@ A list of members that differs from the one of the former process does not take 
 Requests and releases of a node are ordered by (boot, round): what is not newer than the newest seen is ignored, so
 that a delayed or repeated datagram can neither take nor clear a lease. The newest request itself may come again,
 because the answer to it was lost: it is answered again and extends nothing. A refusal changes nothing.
-A promise is never made shorter but by a release: a holder that was restarted with a shorter lease asks for less than the
-gate that its former process left open still has.
+A promise is never made shorter but by a release: a holder that was restarted with a shorter lease asks for less than
+the gate that its former process left open still has.
 An asker must only use a yes for a gate whose timer it started before it asked; see `ownership`.
 
 References: Gray and Cheriton 1989 (leases); PaxosLease (acceptors without disks, silence after a start).
