@@ -247,9 +247,10 @@ def _join(url: httpx.URL, location: str) -> httpx.URL | None:
     try:
         parts = urlsplit(location)
         joined = url.join(location)
+        host = joined.host  # it is decoded only now, and need not be IDNA: http://xn--a/
     except (ValueError, httpx.InvalidURL):
         return None
-    return None if parts.scheme and not parts.hostname else joined
+    return None if parts.scheme and not (parts.hostname and host) else joined
 
 
 def _now_ns() -> int:

@@ -236,6 +236,7 @@ async def endless_header(stream: trio.SocketStream) -> None:
         (say(b"220 mail.example.org ESMTP\r\n"), "not an HTTP answer: "),
         (say(b""), "not an HTTP answer: Server disconnected"),
         (say(b"HTTP/1.1 302 Found\r\nLocation: http://[\r\nContent-Length: 0\r\n\r\n"), 'HTTP 302 to "http://[", which'),
+        (say(b"HTTP/1.1 302 Found\r\nLocation: http://xn--a/\r\nContent-Length: 0\r\n\r\n"), 'HTTP 302 to "http://xn--a/'),
         (say(b"HTTP/1.1 302 Found\r\nLocation: http:///\r\nContent-Length: 0\r\n\r\n"), 'HTTP 302 to "http:///", which'),
         (say(b"HTTP/1.1 302 Found\r\nLocation: " + b"/x" * 3000 + b"\r\nContent-Length: 0\r\n\r\n"), 'HTTP 302 to "/x'),
         (say(b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n"), "HTTP 302, wanted 200-299"),
