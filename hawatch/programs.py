@@ -14,11 +14,11 @@ OOM_SCORE_ADJUST = "oom_score_adj"
 """The kernel's file: below 0 a process is spared when memory runs out."""
 
 
-def make_ordinary(pid: int) -> None:
+def make_ordinary(pid: int, proc: Path = Path("/proc")) -> None:
     """Take from a program that was just started what it inherited of this process's precedence."""
     with suppress(OSError):  # it has ended
         if os.getpriority(os.PRIO_PROCESS, 0) < 0:
             os.setpriority(os.PRIO_PROCESS, pid, 0)
     with suppress(OSError):
-        if int(Path("/proc/self", OOM_SCORE_ADJUST).read_text()) < 0:
-            Path(f"/proc/{pid}", OOM_SCORE_ADJUST).write_text("0")
+        if int((proc / "self" / OOM_SCORE_ADJUST).read_text()) < 0:
+            (proc / str(pid) / OOM_SCORE_ADJUST).write_text("0")
