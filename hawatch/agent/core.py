@@ -270,7 +270,7 @@ class Core:
             else:
                 self.ownership.set_settings(self.settings)  # the key file may be another one
             numbers = {"changes": len(changes)}
-            same = "the file is the same" + ("; the keys were read again" if self.settings.config.leased else "")
+            same = "the file is the same" + ("; the keys were read again" if self.reads_keys() else "")
             reason = "; ".join(changes[:REASONS_SHOWN_MAX]) or same
             self.events.emit([Event("config_reloaded", reason, numbers=numbers)])
             with trio.move_on_after(REMEMBER_S):  # a disk that hangs costs the next start its head start
@@ -358,6 +358,10 @@ class Core:
     async def connections(self, services: Iterable[ServiceKey]) -> Mapping[tuple[ServiceKey, DestinationKey], int]:
         """Return how many connections each destination of these services has."""
         return await self.table.connections(services)
+
+    def reads_keys(self) -> bool:
+        """Tell whether a reload reads the cluster's keys again."""
+        return self.settings.config.leased
 
     async def status(self) -> bytes:
         """Return the status as JSON."""
