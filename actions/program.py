@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 import trio
 
 from hawatch.actions.outgoing import Outgoing, SendError
+from hawatch.programs import make_ordinary
 from hawatch.text import clean, cut
 
 OUTPUT_MAX = 8192
@@ -106,6 +107,7 @@ async def run_program(command: Sequence[str], environment: Mapping[str, str], st
         )
     except OSError as error:
         raise SendError(f"{command[0]} cannot be started: {error.strerror}") from error
+    make_ordinary(process.pid)
     output = bytearray()
     try:
         with trio.fail_after(timeout_s):

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
 LOCATION_LIMIT = 4096
+HEAD_LIMIT = 131072
+"""Bytes read at most before the headers are complete: interim answers, frames of HTTP/2, a proxy's answer count."""
 CAUSES_LIMIT = 20
 FAILURES = (
     httpcore.NetworkError,
@@ -72,11 +74,22 @@ class Hop:
 
 
 class _Wires(httpcore.AsyncNetworkBackend):
-    """Makes the connections of one request, and closes them: httpcore forgets one that is cancelled in a handshake."""
+    """Makes the connections of one request, and closes them: httpcore forgets one that is cancelled in a handshake.
+
+    Until `head_came` is set, little is read: httpcore takes whatever comes before the headers, for ever.
+    """
 
     def __init__(self) -> None:
         self._maker = httpcore.TrioBackend()
         self._made: list[httpcore.AsyncNetworkStream] = []
+        self._received = 0
+        self.head_came = False
+
+    def count(self, received: int) -> None:
+        """Count what was read; raise Fault where what came before was too much: headers may end with this."""
+        if not self.head_came and self._received > HEAD_LIMIT:
+            raise Fault(f"more than {HEAD_LIMIT} bytes before the end of the HTTP headers")
+        self._received += received
 
     async def connect_tcp(
         self,
@@ -89,12 +102,47 @@ class _Wires(httpcore.AsyncNetworkBackend):
         """Connect as httpcore does."""
         made = await self._maker.connect_tcp(host, port, timeout, local_address, socket_options)
         self._made.append(made)
-        return made
+        return _Counted(made, self)
 
     def close(self) -> None:
         """Close all, without a word."""
         for made in self._made:
             made.get_extra_info("socket").close()
+
+
+class _Counted(httpcore.AsyncNetworkStream):
+    """A connection of which is counted what is read."""
+
+    def __init__(self, inner: httpcore.AsyncNetworkStream, wires: _Wires) -> None:
+        self._inner = inner
+        self._wires = wires
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - its signature
+        """Read as httpcore does."""
+        data = await self._inner.read(max_bytes, timeout)
+        self._wires.count(len(data))
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        """Write as httpcore does."""
+        await self._inner.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        """Close."""
+        await self._inner.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> httpcore.AsyncNetworkStream:
+        """Begin TLS; what comes in it is counted."""
+        return _Counted(await self._inner.start_tls(ssl_context, server_hostname, timeout), self._wires)
+
+    def get_extra_info(self, info: str) -> object:
+        """Tell of the connection."""
+        return self._inner.get_extra_info(info)
 
 
 class General:
@@ -140,6 +188,7 @@ class General:
         size = 0
         try:
             response = await self._pool(hop, wires).handle_async_request(self._request(hop, trace))
+            wires.head_came = True
             found = self._look_at_head(hop, response)
             if found is not None:
                 return found
@@ -247,9 +296,10 @@ def _join(url: httpx.URL, location: str) -> httpx.URL | None:
     try:
         parts = urlsplit(location)
         joined = url.join(location)
+        host = joined.host  # it is decoded only now, and need not be IDNA: http://xn--a/
     except (ValueError, httpx.InvalidURL):
         return None
-    return None if parts.scheme and not parts.hostname else joined
+    return None if parts.scheme and not (parts.hostname and host) else joined
 
 
 def _now_ns() -> int:

@@ -16,7 +16,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -25,6 +25,7 @@ from pathlib import Path
 import trio
 
 from hawatch.model import NS_PER_S
+from hawatch.programs import make_ordinary
 
 OUTPUT_LIMIT = 64 << 10
 """Bytes that a program may write to each of its two outputs."""
@@ -92,17 +93,10 @@ async def _start(command: Sequence[str], environment: Mapping[str, str], *, merg
             start_new_session=True,
         )
         _running[process.pid] = mark
-        _make_ordinary(process.pid)
+        make_ordinary(process.pid)
     finally:
         _starting.discard(mark)
     return process
-
-
-def _make_ordinary(pid: int) -> None:
-    """Take from a program the raised priority that a prober has, and it inherits."""
-    if os.getpriority(os.PRIO_PROCESS, 0) < 0:
-        with suppress(OSError):  # it has ended
-            os.setpriority(os.PRIO_PROCESS, pid, 0)
 
 
 async def _attend(process: trio.Process, run: Run, time_ns: int) -> None:

@@ -65,7 +65,7 @@ from hawatch.agent.runtime import check_may_give
 from hawatch.agent.settings import Settings, keep_what_needs_restart, make_settings, settings_to_file, wall_ns
 from hawatch.agent.state import AdminState
 from hawatch.agent.status import StatusInputs, encode_status
-from hawatch.config.diff import describe_changes
+from hawatch.config.diff import describe_changes, unsafe_moves
 from hawatch.config.load import read_content
 from hawatch.errors import ConfigError, HawatchError, KernelError, LocalError, RefusedError
 from hawatch.model import Admin, DestinationKey, Event, Plan, ServiceKey, Severity
@@ -270,7 +270,7 @@ class Core:
             else:
                 self.ownership.set_settings(self.settings)  # the key file may be another one
             numbers = {"changes": len(changes)}
-            same = "the file is the same" + ("; the keys were read again" if self.settings.config.leased else "")
+            same = "the file is the same" + ("; the keys were read again" if self.reads_keys() else "")
             reason = "; ".join(changes[:REASONS_SHOWN_MAX]) or same
             self.events.emit([Event("config_reloaded", reason, numbers=numbers)])
             with trio.move_on_after(REMEMBER_S):  # a disk that hangs costs the next start its head start
@@ -287,6 +287,8 @@ class Core:
         changes = [str(change) for change in describe_changes(self.settings.config, new.config)]
         settings = keep_what_needs_restart(self.settings, new)
         if settings.config.leased:
+            if moves := unsafe_moves(self.settings.config, settings.config):
+                raise RefusedError("; ".join(moves))
             from hawatch.agent.lease_site import read_keys
 
             read_keys(settings.config)  # a file without keys is refused with everything else
@@ -356,6 +358,10 @@ class Core:
     async def connections(self, services: Iterable[ServiceKey]) -> Mapping[tuple[ServiceKey, DestinationKey], int]:
         """Return how many connections each destination of these services has."""
         return await self.table.connections(services)
+
+    def reads_keys(self) -> bool:
+        """Tell whether a reload reads the cluster's keys again."""
+        return self.settings.config.leased
 
     async def status(self) -> bytes:
         """Return the status as JSON."""

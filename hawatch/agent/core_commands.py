@@ -56,6 +56,9 @@ class Agent(Protocol):
     async def reload(self) -> list[str]:
         """Apply the configuration file and return what has changed; raise ConfigError or KernelError."""
 
+    def reads_keys(self) -> bool:
+        """Tell whether a reload reads the cluster's keys again."""
+
     async def events_settled(self, number: int) -> None:
         """Return when the event with this number is in the events file, or cannot be."""
 
@@ -117,7 +120,9 @@ class Commands:
             lines = str(error).splitlines()
             mistakes = f"{len(lines)} mistake{'s' if len(lines) != 1 else ''}"
             return Refused(reason=f"the configuration has {mistakes}; nothing was changed", problems=lines)
-        return Done(data=_done(changes, "the configuration is the same; nothing to change"))
+        keys = self._agent.reads_keys()
+        rest = "the keys were read again" if keys else "nothing to change"
+        return Done(data=_done(changes, f"the configuration is the same; {rest}"))
 
     # --- servers ---------------------------------------------------------------------------------------------
 

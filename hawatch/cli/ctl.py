@@ -106,10 +106,9 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
 
 
 def _count(text: str) -> int:
-    count = int(text)
-    if not 0 <= count <= EVENTS_COUNT_MAX:
-        raise argparse.ArgumentTypeError(f"{text} is not in 0 to {EVENTS_COUNT_MAX}")
-    return count
+    if not (text.isdecimal() and len(text) <= len(str(EVENTS_COUNT_MAX)) and int(text) <= EVENTS_COUNT_MAX):
+        raise argparse.ArgumentTypeError(f'"{text}" is no number from 0 to {EVENTS_COUNT_MAX}')
+    return int(text)
 
 
 def _duration_s(text: str) -> float:
@@ -135,6 +134,8 @@ def run(arguments: argparse.Namespace) -> int:
     except NoAgentError as error:
         print(f"hawatch ctl: {error}", file=sys.stderr)
         return EXIT_UNAVAILABLE
+    except UnicodeEncodeError as error:
+        raise UsageError("an argument is no text in UTF-8: the terminal may use another encoding") from error
 
 
 def _run(client: Client, arguments: argparse.Namespace, screen: Screen) -> int:

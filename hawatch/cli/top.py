@@ -58,7 +58,13 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if not sys.stdout.isatty() or not sys.stdin.isatty():
         raise UsageError("this is no terminal; --once prints once")
-    locale.setlocale(locale.LC_ALL, "")
+    with contextlib.suppress(locale.Error):  # ssh brought along one that this machine does not have
+        locale.setlocale(locale.LC_ALL, "")
+    try:
+        curses.setupterm()
+    except curses.error:
+        name = os.environ.get("TERM", "")
+        raise UsageError(f'this machine does not know the terminal "{name}"; TERM=xterm does for most') from None
     os.environ.setdefault("ESCDELAY", "50")  # a key of its own here, not only the beginning of one
     with contextlib.suppress(KeyboardInterrupt):
         curses.wrapper(show, path, first, choice)

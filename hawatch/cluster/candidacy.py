@@ -103,7 +103,7 @@ def held_back(group: Group, now_ns: int, *, adopted: bool) -> str:
         settings = group.settings
         own_preferred = settings.prefer == site.name(site.me)
         found = better(site.fitness, site.contenders(), settings.prefer, own_preferred=own_preferred, failback=True)
-        free_ns = max(group.free_since_ns, site.acceptor.silent_until_ns)
+        free_ns = max(group.free_since_ns, site.acceptor.silence_ends_ns(group.group))
         until_ns = free_ns + DEFER_HEARTBEATS * site.parameters.heartbeat_ns
         if found is not None and now_ns < until_ns:
             group.not_before_ns = until_ns

@@ -324,7 +324,7 @@ class Node:
             self.reception.note_life(sender, link, message, now_ns)
             match message:
                 case Heartbeat():
-                    report.fitness, report.flags = message.fitness, message.flags
+                    report.fitness, report.flags, report.beat_ns = message.fitness, message.flags, now_ns
                 case Claim() if message.group in self.by_identifier and sender in self.site.directors:
                     report.claims[message.group] = PeerClaim(message.state, message.epoch, now_ns)
                 case Ping():
@@ -439,7 +439,7 @@ class Node:
             return
         groups, self.wanted_groups = self.wanted_groups, None
         self.membership = self.site.membership = replace(self.membership, groups=groups)
-        self.site.acceptor.add(identifier(settings.name) for settings in groups)
+        self.site.acceptor.change((identifier(settings.name) for settings in groups), now_ns)
         if self.voter:
             return
         self.site.commands.append(InstallGroups())

@@ -70,9 +70,10 @@ class Ownership(Group):
 
     def asked_to_hand_over(self, asker: int, successor: int, now_ns: int) -> None:
         """An administrator asks from another director to move the group."""
-        if self.state is GroupState.OWNER and successor != self.site.me and self.site.hears(successor):
-            reason = f"switched over to {self.site.name(successor)} by an administrator on {self.site.name(asker)}"
-            self.site.emit("switchover", reason, self.name)
+        site = self.site
+        if self.state is GroupState.OWNER and site.could_take(successor, self.group):
+            reason = f"switched over to {site.name(successor)} by an administrator on {site.name(asker)}"
+            site.emit("switchover", reason, self.name)
             leaving.close(self, reason, now_ns, successor=successor, by_admin=True)
 
     # --- What administrators say --------------------------------------------------------------------------

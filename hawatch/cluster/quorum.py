@@ -80,7 +80,7 @@ class Round:
         """Say who refused, and why; `name` gives a node's name."""
         words = {
             DenyReason.HELD: "promised it to another",
-            DenyReason.SILENT: "started lately and must not promise anything yet",
+            DenyReason.SILENT: "started lately, or learnt of the group lately, and must not promise it yet",
             DenyReason.TOO_LONG: "accept only a shorter lease",
             DenyReason.MEMBERS: "have another list of members, or have not seen all members with the new one",
             DenyReason.UNKNOWN: "do not know this group: reload their configuration",

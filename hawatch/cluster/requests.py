@@ -114,7 +114,7 @@ class Requests:
         claim = site.owner_claim(group.group, now_ns)
         owner = site.me if here else claim[0] if claim else 0
         if target == 0:
-            return f"no other director could take {group.name} now: {self.others()}", False
+            return f"no other director could take {group.name} now: {self.others(group)}", False
         if owner == target:
             return "", False
         if target == site.me:
@@ -125,21 +125,21 @@ class Requests:
                 return "the kernel refused changes of the gate lately: see nftables", False
             if not site.proven(now_ns):
                 return f"only {site.reachable(now_ns)} of {len(site.membership.members)} nodes answer this one", False
-        elif not site.hears(target):
-            return f"{site.name(target)} could not take {group.name} now: {self.state_of(target)}", False
+        elif not site.could_take(target, group.group):
+            return f"{site.name(target)} could not take {group.name} now: {self.state_of(target, group)}", False
         elif not owner:
             return f"nobody owns {group.name}: ask on {site.name(target)} itself", False
         return "", True
 
-    def others(self) -> str:
+    def others(self, group: Ownership) -> str:
         """Say what is the matter with the other directors."""
         return (
-            ", ".join(f"{self.site.name(node)} {self.state_of(node)}" for node in self.site.directors)
+            ", ".join(f"{self.site.name(node)} {self.state_of(node, group)}" for node in self.site.directors)
             or "there is none"
         )
 
-    def state_of(self, node: int) -> str:
-        """Say what is the matter with one."""
+    def state_of(self, node: int, group: Ownership) -> str:
+        """Say what keeps one from taking a group."""
         site = self.site
         if not site.alive(node):
             return f"is {site.detector.peers[node].state}"
@@ -147,14 +147,18 @@ class Requests:
             return "was given away"
         if site.reports[node].flags & UNABLE:
             return "has a name that another machine uses"
-        return "may own" if site.hears(node) else "has no majority of nodes that answer it"
+        if any(each.node == node for each in site.contenders()):
+            known = site.could_take(node, group.group)
+            return "may own" if known else "does not know this group: reload it there"
+        return "has no majority of nodes that answer it"
 
     def giveaway(self, command: AdminCommand, _groups: list[Ownership], now_ns: int) -> str:
         """Give everything away and take nothing until a resume."""
         site = self.site
         owned = [group for group in self.groups.values() if group.state is GroupState.OWNER]
-        if owned and not site.contenders():
-            return f"nobody could take {', '.join(group.name for group in owned)}: {self.others()}"
+        for group in owned:
+            if not site.takers(group.group):
+                return f"nobody could take {group.name}: {self.others(group)}"
         if not site.paused:
             site.paused = True
             site.commands.append(RememberGiveaway(True))

@@ -86,7 +86,7 @@ class DenyReason(IntEnum):
     HELD = 1
     """Another node has the lease."""
     SILENT = 2
-    """The acceptor started lately and may have forgotten a promise."""
+    """The acceptor started lately, or learnt of the group lately, and what was promised before may still be out."""
     TOO_LONG = 3
     """The lease asked for is longer than this acceptor's silence would cover."""
     MEMBERS = 4

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Strict, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -160,9 +161,24 @@ def parse_host_port(value: str) -> str:
 
 def parse_url(value: str) -> str:
     """Return an http or https URL."""
-    if re.fullmatch(r"https?://[!-~]{1,2000}", value, re.ASCII) is None:
-        raise unaccepted('a URL that begins with "https://" or "http://"')
+    if re.fullmatch(r"https?://[!-~]{1,2000}", value, re.ASCII) is None or not _names_a_host(value):
+        raise unaccepted(
+            'a URL that begins with "https://" or "http://" and a host, perhaps with a port from 1 to 65535'
+        )
     return value
+
+
+def _names_a_host(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+        if not host or port == 0:
+            return False
+        if ":" not in host:
+            host.encode("idna")  # no label is empty or too long
+    except ValueError:  # a bracket left open, a port that is none
+        return False
+    return True
 
 
 def parse_mail_address(value: str) -> str:

@@ -111,6 +111,9 @@ def check_secret_file(path: Path, name: str) -> FileFinding | None:
         return FileFinding(Finding(path, f"others may read or write {name}", accepted, f"mode {mode:04o}"))
     if status.st_uid not in owners():
         return FileFinding(Finding(path, f"{name} is another user's", accepted, f"owner {status.st_uid}"))
+    if not os.access(name, os.R_OK, effective_ids=True):
+        message = f"{name} cannot be read by user {os.geteuid()}, who runs this: `chown` gives it to him"
+        return FileFinding(Finding(path, message, accepted, f"owner {status.st_uid}"), absent=True)
     return None
 
 

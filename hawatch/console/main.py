@@ -279,6 +279,7 @@ class Console:
             self.tell(Event("journal_broken" if severity is Severity.WARNING else "journal_mended", note, severity))
         warnings = [store.problem] if store.problem else []
         warnings += [f"alert {name} fails: {problem}" for name, problem in sorted(self.delivery.problems.items())]
+        warnings += self.page.problems()
         if warnings != self._warned:
             self._warned = warnings
             self._send(ConsoleState(warnings))

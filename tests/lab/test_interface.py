@@ -281,6 +281,19 @@ def test_ownership_moves_on_command_from_either_director(pair: Pair) -> None:
 
 
 @pytest.mark.netns
+def test_a_reload_moves_no_address_from_one_group_to_another(pair: Pair) -> None:
+    moved = pair.lvs1.config.replace(f'"{VIP}/32"', '"192.168.1.119/32"')
+    moved += f'\n[[group]]\nname = "other"\naddresses = [{{ address = "{VIP}/32", interface = "eth0" }}]\n'
+    pair.lvs1.write(moved)
+    said = pair.lvs1.ctl("reload")
+    assert (said.status, said.out) == (REFUSED, "")
+    assert f"address {VIP} goes from group web to group other" in said.err
+    pair.lvs1.write(pair.lvs1.config)
+    assert pair.lvs1.ctl("reload").out == "the configuration is the same; the keys were read again\n"
+    assert pair.lvs1.group()["state"] == "owner"
+
+
+@pytest.mark.netns
 def test_what_was_given_away_stays_so_through_a_restart(pair: Pair) -> None:
     assert pair.lvs1.ctl("giveaway", "--json").status == DONE
     assert pair.lvs2.has(VIP)

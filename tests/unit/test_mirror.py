@@ -54,7 +54,6 @@ EXCEPTIONS = {
     "hawatch/cluster/report.py": "test_node on a perfect network, tests/sim on a bad one",
     "hawatch/cluster/site.py": "test_node on a perfect network, tests/sim on a bad one",
     "hawatch/cluster/telling.py": "test_node on a perfect network, tests/sim on a bad one",
-    "hawatch/cli/main.py": "the tests of each command",
 }
 
 

@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from hawatch.actions.outgoing import SendError
 from hawatch.agent.settings import Settings, now_ns
 from hawatch.config.fields import split_host_port
 from hawatch.console.answers import Answers
@@ -32,7 +33,7 @@ from hawatch.console.page.html import Html
 from hawatch.console.page.pages import Frame, Painter, Place
 from hawatch.console.targets import read_secret
 from hawatch.control.protocol import Ack, Done, Refused, Reply
-from hawatch.errors import HawatchError, UsageError
+from hawatch.errors import UsageError
 
 BODY_MAX = 8192
 BODY_S = 10.0
@@ -81,17 +82,19 @@ class Visitor:
 NOBODY = Visitor(None)
 
 
-def read_users(settings: Settings) -> dict[str, Known]:
-    """Return the users of a configuration; one whose token cannot be read is not let in by it."""
-    found = {}
+def read_users(settings: Settings) -> tuple[dict[str, Known], list[str]]:
+    """Return the users of a configuration, and whose token cannot be read: he is not let in by it."""
+    found: dict[str, Known] = {}
+    problems = []
     for name, user in settings.config.console.user.items():
         try:
             token = read_secret(user.token_file).decode("utf-8", "replace") if user.token_file else ""
-        except HawatchError:
+        except SendError as error:
+            problems.append(f"{name} cannot log in to the page: {error}")
             token = ""
         known = User(name, user.may == "act")
         found[name] = Known(known, digest(token) if token else b"", user.certificate)
-    return found
+    return found, problems
 
 
 class Site:

@@ -110,6 +110,13 @@ class PageServer:
         self._site: Site | None = None
         self._open = 0
         self._moved = trio.Event()
+        self._problem = ""
+        self._shut_out: list[str] = []
+        """Whose token cannot be read."""
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with the page, a sentence each."""
+        return [*([f"the page is not served: {self._problem}"] if self._problem else []), *self._shut_out]
 
     def adopt(self) -> None:
         """Go on by new settings."""
@@ -117,22 +124,21 @@ class PageServer:
 
     async def run(self) -> None:
         """Serve, for ever."""
-        told = ""
         while True:
             self._moved = trio.Event()
             settings = self._console.settings
             try:
                 if settings.config.console.listen:
                     await self._serve(settings)
-                    told = ""
                 else:
+                    self._problem, self._shut_out = "", []
                     await self._moved.wait()
                 continue
             except* (OSError, ssl.SSLError, HawatchError) as errors:
                 problem = f"{settings.config.console.listen}: {errors.exceptions[0]}"
-            if problem != told:
+            if problem != self._problem:
                 print(f"hawatch console: {problem}", file=sys.stderr, flush=True)
-            told = problem
+            self._problem = problem
             with trio.move_on_after(RETRY_S):
                 await self._moved.wait()
 
@@ -141,11 +147,13 @@ class PageServer:
 
         if self._site is None:
             self._site = Site(self._console, self._feed)
-        self._site.guard.set_users(await trio.to_thread.run_sync(read_users, settings))
+        users, self._shut_out = await trio.to_thread.run_sync(read_users, settings)
+        self._site.guard.set_users(users)
         context = await trio.to_thread.run_sync(tls_context, settings)
         host, port = split_host_port(settings.config.console.listen)
         assert port is not None, host
         listeners = await trio.open_tcp_listeners(port, host=host)
+        self._problem = ""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._feed.run)
             for listener in listeners:

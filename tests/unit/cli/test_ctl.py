@@ -51,7 +51,7 @@ def test_words_become_requests(words: list[str], request_: protocol.Request) -> 
     [
         [], ["explode"], ["drain", "http"],
         ["drain", "a", "b", "--timeout", "5"], ["drain", "a", "b", "--timeout", "s"],
-        ["events", "-n", "-1"], ["events", "-n", "x"], ["takeover", "--group", "web"],
+        ["events", "-n", "-1"], ["events", "-n", "x"], ["events", "-n", "10001"], ["events", "-n", "9" * 5000], ["takeover", "--group", "web"],
     ],
 )  # fmt: skip
 def test_words_that_are_no_command_are_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,3 +134,11 @@ def test_events(agent: Agent, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_no_agent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path, "status") == 3
     assert "no agent answers" in capsys.readouterr().err
+
+
+def test_an_argument_that_is_no_text_is_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "ctl.sock"))
+        listener.listen()
+        assert run(tmp_path, "drain", "http", "\udcff") == 2
+    assert "no text in UTF-8" in capsys.readouterr().err

@@ -81,12 +81,12 @@ def test_no_agent_and_no_terminal(core, tmp_path):
 class Terminal:
     """A terminal with `hawatch top` on it."""
 
-    def __init__(self, directory, columns, rows):
+    def __init__(self, directory, columns, rows, **environment):
         self.master, slave = pty.openpty()
         self.resize(columns, rows)
         self.process = subprocess.Popen(
             command(directory), stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
-            env={**os.environ, "TERM": "xterm", "LC_ALL": "C.UTF-8"},
+            env={**os.environ, "TERM": "xterm", "LC_ALL": "C.UTF-8", **environment},
         )  # fmt: skip
         os.close(slave)
         self.written = self.everything = ""
@@ -119,6 +119,28 @@ def terminal(core, tmp_path):
     made.process.kill()
     made.process.wait()
     os.close(made.master)
+
+
+@pytest.mark.parametrize(
+    ("environment", "words", "status"),
+    [
+        ({"TERM": "unheard-of"}, 'does not know the terminal "unheard-of"; TERM=xterm does for most', 2),
+        ({"TERM": ""}, 'does not know the terminal ""', 2),
+        ({"LC_ALL": "xx_XX.UTF-8"}, "All is well", 0),
+    ],
+    ids=["a terminal unknown here", "no terminal's name", "a language unknown here"],
+)
+def test_what_ssh_brings_along(core, tmp_path, environment, words, status):
+    made = Terminal(tmp_path, 80, 24, **environment)
+    try:
+        made.wait(words)
+        if status == 0:
+            made.press(b"q")
+        assert made.process.wait(PATIENCE_S) == status
+    finally:
+        made.process.kill()
+        made.process.wait()
+        os.close(made.master)
 
 
 @pytest.mark.slow

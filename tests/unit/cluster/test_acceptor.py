@@ -70,7 +70,8 @@ class Promises(RuleBasedStateMachine):
         else:
             assert isinstance(reply, Granted)
             assert reply.epoch >= max(epoch, self.epoch + (self.last != asker))
-            self.holder, self.order, self.until_ns = asker, order, self.now_ns + lease_ns
+            kept_ns = self.until_ns if self.held() else 0  # of the asker itself: what it has it keeps
+            self.holder, self.order, self.until_ns = asker, order, max(self.now_ns + lease_ns, kept_ns)
             self.newest[asker], self.epoch, self.last = order, reply.epoch, asker
 
     @rule(asker=NODES, order=ORDERS)
@@ -159,3 +160,26 @@ def test_silence_ends_when_everything_promised_before_has_run_out(late_ns):
     acceptor = fresh(500, silent=True)
     reply = acceptor.request(A, (1, 1), GROUP, T_NS, 1, 500 + PARAMETERS.silence_ns + late_ns)
     assert reply == (Denied(DenyReason.SILENT, 0, 1, 0) if late_ns else Granted(1))
+
+
+def test_a_holder_that_asks_for_a_shorter_lease_keeps_what_it_was_promised():
+    """The gate that its former process left open may be as long as that."""
+    acceptor = fresh()
+    assert isinstance(acceptor.request(A, (1, 1), GROUP, T_NS, 0, 0), Granted)
+    assert isinstance(acceptor.request(A, (2, 1), GROUP, T_NS // 2, 0, 10), Granted)
+    assert acceptor.request(B, (1, 1), GROUP, T_NS, 0, T_NS - 1).reason is DenyReason.HELD
+    assert isinstance(acceptor.request(A, (2, 2), GROUP, T_NS // 2, 0, T_NS - 1), Granted)
+    assert acceptor.lease(GROUP, T_NS).expires_ns == T_NS - 1 + T_NS // 2
+
+
+def test_a_group_that_a_reload_names_is_promised_when_what_others_may_own_by_another_name_has_run_out():
+    acceptor = Acceptor(PARAMETERS, [GROUP], 0, silent=False)
+    assert isinstance(acceptor.request(1, (1, 1), GROUP, T_NS, 0, 0), Granted)
+    acceptor.change([GROUP + 1], 10)
+    assert acceptor.request(1, (1, 2), GROUP, T_NS, 0, 20) == Denied(DenyReason.UNKNOWN, 0, 0, 0)
+    ends_ns = 10 + PARAMETERS.silence_ns
+    assert acceptor.request(2, (1, 1), GROUP + 1, T_NS, 0, 20) == Denied(DenyReason.SILENT, 0, ends_ns - 20, 0)
+    assert isinstance(acceptor.request(2, (1, 2), GROUP + 1, T_NS, 0, ends_ns), Granted)
+    acceptor.change([GROUP, GROUP + 1], ends_ns)
+    assert isinstance(acceptor.request(2, (1, 3), GROUP + 1, T_NS, 0, ends_ns), Granted), "it was named before"
+    assert acceptor.request(2, (1, 4), GROUP, T_NS, 0, ends_ns).reason is DenyReason.SILENT

@@ -427,9 +427,43 @@ def test_who_does_not_know_a_group_is_named() -> None:
     assert "1 acceptors (w) do not know this group: reload their configuration" in reason()
     place = site.places["w"]
     site.give(place, place.life, GroupsChanged(site.groups))
-    site.run(T_NS)
+    site.run(2 * T_NS)
     assert site.owned_by("a", "mail")
     assert "know" not in reason()
+
+
+@pytest.mark.parametrize("order", ["aw", "wa", "bw", "wb", "ab", "ba"])
+def test_a_group_that_gets_another_name_never_has_two_owners(order: str) -> None:
+    """Its addresses are the same: who reloads owns the new name, who does not the old one."""
+    site = settled()
+    site.groups = (GroupSettings("www", "a"),)
+
+    def both() -> bool:
+        return bool(site.open("web")) and bool(site.open("www"))
+
+    for name in [*order, *(name for name in "abw" if name not in order)]:
+        place = site.places[name]
+        place.gates["www"] = Gate()
+        site.give(place, place.life, GroupsChanged(site.groups))
+        site.run_until(both, 10 * T_NS)
+        assert not both(), name
+    assert site.owned_by("a", "www")
+
+
+def test_nothing_is_given_to_a_director_that_does_not_know_the_group() -> None:
+    site = settled()
+    share_mail(site, "a", "b", "w")
+    site.run(3 * T_NS)
+    place = site.places["a"]
+    site.give(place, place.life, GroupsChanged(site.groups[1:]))  # which prefers it, and it is as fit
+    site.run(3 * T_NS)
+    assert site.owned_by("b", "web")
+    lost = site.run_until(lambda: site.open("web") != ["b"], 60 * NS_PER_S)
+    assert lost >= 60 * NS_PER_S
+    answer = site.ask("b", AdminAction.SWITCHOVER, "web", "a")
+    assert (answer.done, answer.text) == (False, "a could not take web now: does not know this group: reload it there")
+    assert "web" in site.ask("b", AdminAction.GIVEAWAY).text
+    assert site.owned_by("b", "web")
 
 
 def test_who_gives_no_answer_is_named() -> None:

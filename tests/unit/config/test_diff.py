@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hawatch.config.diff import describe_changes
+from hawatch.config.diff import describe_changes, unsafe_moves
 from hawatch.config.load import load_text
 from tests.unit.config.fakes import FAKES, SERVICE, SITE
 
@@ -89,3 +89,34 @@ def test_as_many_words_as_changes(before, after):
 
     differing = {number for number in before | after if before.get(number) != after.get(number)}
     assert len(describe_changes(config(before), config(after))) == len(differing)
+
+
+def groups(**addresses: str) -> str:
+    lines = [
+        f'[[group]]\nname = "{name}"\naddresses = ['
+        + ", ".join(f'{{ address = "{one}", interface = "eth0" }}' for one in each.split())
+        + "]\n"
+        for name, each in addresses.items()
+    ]
+    return "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "moved"),
+    [
+        (groups(web="192.0.2.1/32"), groups(web="192.0.2.1/32 192.0.2.2/32"), []),
+        (groups(web="192.0.2.1/32"), groups(www="192.0.2.1/24"), []),
+        (groups(web="192.0.2.1/32", mail="192.0.2.2/32"), groups(both="192.0.2.1/32 192.0.2.2/32"), []),
+        (groups(web="192.0.2.1/32 192.0.2.2/32"), groups(web="192.0.2.1/32", mail="192.0.2.2/32"), ["192.0.2.2"]),
+        (groups(web="192.0.2.1/32", mail="192.0.2.2/32"), groups(web="192.0.2.1/32 192.0.2.2/32"), ["192.0.2.2"]),
+        (
+            groups(web="192.0.2.1/32", mail="2001:db8::2/128"),
+            groups(mail="192.0.2.1/24", web="2001:db8::2/64"),
+            ["192.0.2.1", "2001:db8::2"],
+        ),
+    ],
+    ids=["one more", "another name", "two become one", "one becomes two", "moved", "exchanged"],
+)
+def test_addresses_that_go_from_one_group_to_another(old, new, moved):
+    before, after = load_text(old, probes=FAKES), load_text(new, probes=FAKES)
+    assert [sentence.split()[1] for sentence in unsafe_moves(before, after)] == moved

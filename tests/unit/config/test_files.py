@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pwd
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -91,3 +93,18 @@ def test_templates(tmp_path):
     assert "$lines" in found.finding.accepted
     path.unlink()
     assert [each.absent for each in mail_findings(path)] == [True, True]
+
+
+def test_a_file_of_roots_is_of_no_use_to_an_agent_that_is_not_root():
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        path = Path(folder, "key")
+        path.touch(mode=0o600)
+        assert findings_of(path) == ()
+        os.seteuid(65534)
+        try:
+            (found,) = findings_of(path)
+        finally:
+            os.seteuid(0)
+    assert found.absent
+    assert "cannot be read by user 65534" in found.finding.message

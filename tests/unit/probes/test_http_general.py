@@ -221,6 +221,12 @@ async def endless_body(stream: trio.SocketStream) -> None:
         await stream.send_all(bytes(65536))
 
 
+async def endless_interim_answers(stream: trio.SocketStream) -> None:
+    await stream.receive_some(65536)
+    while True:
+        await stream.send_all(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)
+
+
 async def endless_header(stream: trio.SocketStream) -> None:
     await stream.receive_some(65536)
     await stream.send_all(b"HTTP/1.1 200 OK\r\n")
@@ -236,10 +242,12 @@ async def endless_header(stream: trio.SocketStream) -> None:
         (say(b"220 mail.example.org ESMTP\r\n"), "not an HTTP answer: "),
         (say(b""), "not an HTTP answer: Server disconnected"),
         (say(b"HTTP/1.1 302 Found\r\nLocation: http://[\r\nContent-Length: 0\r\n\r\n"), 'HTTP 302 to "http://[", which'),
+        (say(b"HTTP/1.1 302 Found\r\nLocation: http://xn--a/\r\nContent-Length: 0\r\n\r\n"), 'HTTP 302 to "http://xn--a/'),
         (say(b"HTTP/1.1 302 Found\r\nLocation: http:///\r\nContent-Length: 0\r\n\r\n"), 'HTTP 302 to "http:///", which'),
         (say(b"HTTP/1.1 302 Found\r\nLocation: " + b"/x" * 3000 + b"\r\nContent-Length: 0\r\n\r\n"), 'HTTP 302 to "/x'),
         (say(b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n"), "HTTP 302, wanted 200-299"),
         (endless_header, "not an HTTP answer: "),
+        (endless_interim_answers, "more than 131072 bytes before the end of the HTTP headers"),
         (endless_body, "HTTP body of more than 1000 bytes"),
     ],
 )  # fmt: skip

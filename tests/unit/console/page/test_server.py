@@ -213,3 +213,31 @@ async def test_the_feed_goes_on_where_it_was_after_a_reload(make):
             while running.console.asked == asked:
                 await trio.sleep(0.01)
         assert running.feed.board.since(begun) is not None
+
+
+async def test_a_token_that_cannot_be_read_shuts_out_its_user_and_nobody_else(make, tmp_path):
+    running = make()
+    (tmp_path / "bob").unlink()
+    async with running.run() as client:
+        assert (await client.get("/", headers=bearer(TOKEN))).status_code == 200
+        assert (await client.get("/", headers=bearer("b" * 20))).status_code == 401
+    (problem,) = running.server.problems()
+    assert problem == f"bob cannot log in to the page: {tmp_path}/bob: No such file or directory"
+
+
+async def test_a_place_that_another_one_has_is_told(make, monkeypatch):
+    monkeypatch.setattr(server, "RETRY_S", 0.01)
+    running = make()
+    (listener,) = await trio.open_tcp_listeners(running.port, host="127.0.0.1")
+    async with listener, trio.open_nursery() as nursery:
+        nursery.start_soon(running.server.run)
+        with trio.fail_after(PATIENCE_S):
+            while not running.server.problems():
+                await trio.sleep(0.01)
+            (problem,) = running.server.problems()
+            assert problem.startswith(f"the page is not served: 127.0.0.1:{running.port}: ")
+            await listener.aclose()
+            while running.server.problems():
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+    running.console.store.close()
