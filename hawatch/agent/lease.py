@@ -22,7 +22,7 @@ from hawatch.agent.settings import Settings, now_ns, wall_ns
 from hawatch.cluster.effects import AdminAction, Answer, FitnessChanged, GroupsChanged
 from hawatch.cluster.fitness import Punctuality, Sight, score
 from hawatch.cluster.node import Node
-from hawatch.cluster.report import owner_of, report
+from hawatch.cluster.report import differences, owner_of, report
 from hawatch.control.protocol import ALL
 from hawatch.errors import ConfigError, KernelError, LocalError, RefusedError
 from hawatch.model import NS_PER_MS, NS_PER_S, Event, Plan, Severity
@@ -245,7 +245,9 @@ class LeasedOwnership:
 
     def warnings(self) -> list[str]:
         """Return what is wrong with the groups' addresses, a sentence each."""
-        return self._effects.problems() if self._effects is not None else []
+        if self._loop is None or self._effects is None:
+            return []
+        return [*self._effects.problems(), *differences(self._loop.node)]
 
     async def switchover(self, group: str, to: str) -> StatusPart:
         """Move ownership; return when the successor answers for it."""

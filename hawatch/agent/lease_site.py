@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hawatch.cluster import keys
-from hawatch.cluster.membership import GroupSettings, Member, Membership, QuorumMode
+from hawatch.cluster.membership import GroupSettings, Member, Membership, QuorumMode, digest_of
 from hawatch.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,7 +17,13 @@ def membership_of(config: Config, node: str) -> Membership:
     """Return the cluster as `node` sees it."""
     members = [Member(each.name, each.links) for each in config.director]
     members += [Member(each.name, each.links, votes_only=True) for each in config.witness]
-    groups = tuple(GroupSettings(each.name, each.prefer, each.failback == "auto") for each in config.group)
+    groups = tuple(
+        GroupSettings(
+            each.name, each.prefer, each.failback == "auto",
+            digest_of(vip.address.partition("/")[0] for vip in each.addresses),
+        )
+        for each in config.group
+    )  # fmt: skip
     cluster = config.cluster
     return Membership(cluster.name, node, tuple(members), groups, cluster.parameters, QuorumMode(cluster.quorum))
 

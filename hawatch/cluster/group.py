@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections import Counter
 
 from hawatch.cluster.effects import RememberPins
-from hawatch.cluster.fitness import HoldDown
+from hawatch.cluster.fitness import Contender, HoldDown
 from hawatch.cluster.membership import GroupSettings
 from hawatch.cluster.parameters import ANNOUNCE_AFTER_NS, ANNOUNCE_EVERY_NS
 from hawatch.cluster.quorum import Round
-from hawatch.cluster.site import Site
+from hawatch.cluster.site import PeerClaim, Site
 from hawatch.cluster.states import Trigger, following
 from hawatch.cluster.wire import Claim, DenyReason, GroupState, Release, identifier
 from hawatch.model import NS_PER_MS, NS_PER_S
@@ -95,8 +95,29 @@ class Group:
     def claim(self) -> Claim:
         """Return what this director says of the group in its heartbeats."""
         if self.state is GroupState.OWNER:
-            return Claim(self.group, GroupState.OWNER if self.opened else GroupState.CANDIDATE, self.epoch)
-        return Claim(self.group, self.state, self.epoch_seen)
+            state = GroupState.OWNER if self.opened else GroupState.CANDIDATE
+            return Claim(self.group, state, self.epoch, self.settings.addresses)
+        return Claim(self.group, self.state, self.epoch_seen, self.settings.addresses)
+
+    def said_by(self, node: int) -> PeerClaim | None:
+        """Return what another director's latest beats say of the group; None where its file does not name it."""
+        report = self.site.reports[node]
+        claim = report.claims.get(self.group)
+        late_ns = self.site.parameters.late_ns
+        return claim if claim is not None and claim.heard_ns >= report.beat_ns - late_ns else None
+
+    def differs_at(self, node: int) -> bool:
+        """Return whether the group has other addresses by another director's file."""
+        claim = self.said_by(node)
+        return claim is not None and claim.addresses != self.settings.addresses
+
+    def takers(self) -> list[Contender]:
+        """Return the directors that could take the group now: those that know it with the same addresses."""
+        return [each for each in self.site.contenders() if self.said_by(each.node) and not self.differs_at(each.node)]
+
+    def could_be_taken_by(self, node: int) -> bool:
+        """Return whether another director could take the group now."""
+        return any(each.node == node for each in self.takers())
 
     def idle(self) -> bool:
         """Return whether nothing of this group is held here: no gate that could be open, no round."""

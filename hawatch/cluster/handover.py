@@ -61,7 +61,7 @@ def hand_over(group: Group, now_ns: int) -> bool:
     site, settings = group.site, group.settings
     failback = settings.failback and not group.pinned
     own_preferred = settings.prefer == site.name(site.me)
-    sure = [each for each in site.takers(group.group) if not site.reports[each.node].flags & UNSURE]
+    sure = [each for each in group.takers() if not site.reports[each.node].flags & UNSURE]
     found = better(site.fitness, sure, settings.prefer, own_preferred=own_preferred, failback=failback)
     if not group.hold_down.consider(found, now_ns, site.apart_ns):
         return False
@@ -75,6 +75,5 @@ def hand_over(group: Group, now_ns: int) -> bool:
 def successor(group: Group) -> int:
     """Return the director that should have the group next, 0 when there is none that could."""
     prefer = group.settings.prefer
-    takers = group.site.takers(group.group)
-    found = max(takers, key=lambda each: (each.fitness, each.name == prefer), default=None)
+    found = max(group.takers(), key=lambda each: (each.fitness, each.name == prefer), default=None)
     return found.node if found is not None else 0

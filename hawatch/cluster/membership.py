@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -38,6 +39,8 @@ class GroupSettings:
     prefer: str = ""
     failback: bool = True
     """Give it back to the preferred director once that is as fit."""
+    addresses: int = 0
+    """Tells its addresses from others: see `digest_of`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +96,8 @@ class Membership:
     def names(self) -> dict[int, str]:
         """Names of the nodes by identifier."""
         return {identifier(member.name): member.name for member in self.members}
+
+
+def digest_of(addresses: Iterable[str]) -> int:
+    """Return 32 bits that tell one set of addresses from another: what a group has by two directors' files."""
+    return identifier("\n".join(sorted(addresses))) >> 32

@@ -272,6 +272,7 @@ class Node:
         self.settling.look(now_ns)
         if not self.voter:
             self.telling.quorum(now_ns)
+            self.telling.differences(self.groups.values(), now_ns)
             nonce = self.reception.new_nonce(now_ns)
         for group in self.groups.values():
             group.beat(now_ns)
@@ -326,7 +327,7 @@ class Node:
                 case Heartbeat():
                     report.fitness, report.flags, report.beat_ns = message.fitness, message.flags, now_ns
                 case Claim() if message.group in self.by_identifier and sender in self.site.directors:
-                    report.claims[message.group] = PeerClaim(message.state, message.epoch, now_ns)
+                    report.claims[message.group] = PeerClaim(message.state, message.epoch, now_ns, message.addresses)
                 case Ping():
                     self.answer_question(sender, message, now_ns)
                 case Pong() if message.nonce in self.reception.nonces:

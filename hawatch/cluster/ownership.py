@@ -71,7 +71,7 @@ class Ownership(Group):
     def asked_to_hand_over(self, asker: int, successor: int, now_ns: int) -> None:
         """An administrator asks from another director to move the group."""
         site = self.site
-        if self.state is GroupState.OWNER and site.could_take(successor, self.group):
+        if self.state is GroupState.OWNER and self.could_be_taken_by(successor):
             reason = f"switched over to {site.name(successor)} by an administrator on {site.name(asker)}"
             site.emit("switchover", reason, self.name)
             leaving.close(self, reason, now_ns, successor=successor, by_admin=True)

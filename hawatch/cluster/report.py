@@ -6,6 +6,7 @@ from hawatch.cluster.detector import PeerHealth
 from hawatch.cluster.membership import QuorumMode
 from hawatch.cluster.node import Node
 from hawatch.cluster.ownership import Ownership
+from hawatch.cluster.telling import OTHER_ADDRESSES, differing_at
 from hawatch.cluster.wire import GroupState
 from hawatch.model import NS_PER_MS
 
@@ -24,6 +25,14 @@ def report(node: Node, now_ns: int) -> dict[str, object]:
         "groups": [group_part(node, group, now_ns) for group in node.groups.values()],
         "rejected": {str(reason): count for reason, count in sorted(node.reception.rejections.items())},
     }
+
+
+def differences(node: Node) -> list[str]:
+    """Return a sentence for each director by whose file a group has other addresses."""
+    return [
+        f"{group.name}: {node.site.name(peer)} has {OTHER_ADDRESSES}"
+        for peer, group in differing_at(node.site, node.groups.values())
+    ]
 
 
 def quorum(node: Node, now_ns: int) -> dict[str, object]:

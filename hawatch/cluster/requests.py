@@ -15,6 +15,7 @@ from hawatch.cluster.effects import AdminAction, AdminCommand, Answer, RememberG
 from hawatch.cluster.ownership import Ownership
 from hawatch.cluster.parameters import in_units
 from hawatch.cluster.site import Site
+from hawatch.cluster.telling import OTHER_ADDRESSES
 from hawatch.cluster.wire import UNABLE, GroupState, Handover, identifier
 from hawatch.model import NS_PER_S
 
@@ -121,11 +122,13 @@ class Requests:
             hindrance = site.hindrance(now_ns)
             if hindrance:
                 return hindrance, False
+            if claim and group.differs_at(claim[0]):
+                return f"{site.name(claim[0])} has {OTHER_ADDRESSES}", False
             if site.doubts_gate(now_ns):
                 return "the kernel refused changes of the gate lately: see nftables", False
             if not site.proven(now_ns):
                 return f"only {site.reachable(now_ns)} of {len(site.membership.members)} nodes answer this one", False
-        elif not site.could_take(target, group.group):
+        elif not group.could_be_taken_by(target):
             return f"{site.name(target)} could not take {group.name} now: {self.state_of(target, group)}", False
         elif not owner:
             return f"nobody owns {group.name}: ask on {site.name(target)} itself", False
@@ -148,8 +151,9 @@ class Requests:
         if site.reports[node].flags & UNABLE:
             return "has a name that another machine uses"
         if any(each.node == node for each in site.contenders()):
-            known = site.could_take(node, group.group)
-            return "may own" if known else "does not know this group: reload it there"
+            if group.said_by(node) is None:
+                return "does not know this group: reload it there"
+            return f"has {OTHER_ADDRESSES}" if group.differs_at(node) else "may own"
         return "has no majority of nodes that answer it"
 
     def giveaway(self, command: AdminCommand, _groups: list[Ownership], now_ns: int) -> str:
@@ -157,7 +161,7 @@ class Requests:
         site = self.site
         owned = [group for group in self.groups.values() if group.state is GroupState.OWNER]
         for group in owned:
-            if not site.takers(group.group):
+            if not group.takers():
                 return f"nobody could take {group.name}: {self.others(group)}"
         if not site.paused:
             site.paused = True

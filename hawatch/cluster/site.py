@@ -37,6 +37,7 @@ class PeerClaim(NamedTuple):
     state: int
     epoch: int
     heard_ns: int
+    addresses: int = 0
 
 
 @dataclass(slots=True)
@@ -184,16 +185,6 @@ class Site:
                 found.append(Contender(node, self.name(node), report.fitness))
         return found
 
-    def takers(self, group: int) -> list[Contender]:
-        """Return the contenders that know a group: their latest beats say how they stand with it."""
-        found = []
-        for each in self.contenders():
-            report = self.reports[each.node]
-            claim = report.claims.get(group)
-            if claim is not None and claim.heard_ns >= report.beat_ns - self.parameters.late_ns:
-                found.append(each)
-        return found
-
     def ahead(self) -> int:
         """Count the other directors that could own, are as fit, and are named before this one."""
         order = {identifier(member.name): place for place, member in enumerate(self.membership.members)}
@@ -219,7 +210,3 @@ class Site:
         """Return the acceptors, this one included, that answered lately: the path to them works both ways."""
         since_ns = now_ns - 2 * self.parameters.heartbeat_ns
         return {self.me} | {node for node, report in self.reports.items() if 0 <= report.proven_ns >= since_ns}
-
-    def could_take(self, node: int, group: int) -> bool:
-        """Return whether another director could take a group now."""
-        return any(each.node == node for each in self.takers(group))

@@ -5,15 +5,27 @@ Nothing is decided here. What is told of a group comes from where it is decided.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from hawatch.cluster.detector import LinkChange, PeerChange, PeerState
+from hawatch.cluster.group import Group
 from hawatch.cluster.membership import QuorumMode
 from hawatch.cluster.parameters import in_units
 from hawatch.cluster.site import Site
 from hawatch.cluster.wire import identifier
 from hawatch.model import NS_PER_MS, NS_PER_S, Severity
 
+DIFFER_NS = 60 * NS_PER_S
+"""That files differ is told when it has lasted so long: they are changed one after the other."""
+OTHER_ADDRESSES = "other addresses in this group by its file: make the files the same, and reload both"
 TELL_LATENESS_NS = 10 * NS_PER_S
 """The own lateness is told at most so often."""
+
+
+def differing_at(site: Site, groups: Iterable[Group]) -> Iterator[tuple[int, Group]]:
+    """Yield each other director by whose file a group has other addresses, and the group."""
+    for group in groups:
+        yield from ((node, group) for node in site.directors if site.alive(node) and group.differs_at(node))
 
 
 class Telling:
@@ -25,6 +37,8 @@ class Telling:
         self.told_late_ns = -TELL_LATENESS_NS
         self.paused_ns = -site.parameters.lease_ns
         """When this node was found to have been stopped last."""
+        self.differing: dict[tuple[int, int], int] = {}
+        """Directors and groups that differ: since when, negative once that is told."""
 
     def paused(self, now_ns: int) -> None:
         """This node itself was stopped: that it was not answered meanwhile says nothing of the others."""
@@ -55,6 +69,17 @@ class Telling:
             reason = f"only {answering} of {count} nodes answer, {majority} are needed to own anything"
             site.emit("quorum_lost", reason, severity=Severity.CRITICAL)
         self.quorate = quorate if quorate or self.quorate is not None else None
+
+    def differences(self, groups: Iterable[Group], now_ns: int) -> None:
+        """Tell where another director's file has other addresses for a group: a takeover would lose them."""
+        differing = {(node, group.group): group.name for node, group in differing_at(self.site, groups)}
+        self.differing = {key: since_ns for key, since_ns in self.differing.items() if key in differing}
+        for (node, group), name in differing.items():
+            since_ns = self.differing.setdefault((node, group), now_ns)
+            if 0 <= since_ns <= now_ns - DIFFER_NS:
+                self.differing[node, group] = -1
+                reason = f"{self.site.name(node)} has {OTHER_ADDRESSES}"
+                self.site.emit("addresses_differ", reason, name, Severity.WARNING)
 
     def changes(self) -> bool:
         """Tell what the detector saw; return whether a link came up."""

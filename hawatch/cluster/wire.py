@@ -36,7 +36,7 @@ from typing import NamedTuple
 from hawatch.cluster.keys import KeyRing
 
 MAGIC = b"hw"
-VERSION = 2
+VERSION = 3
 """Nodes of another version are not understood, and not answered. Magic, version, cluster and sender stay where they are
 in all versions, so that they can be told apart from noise."""
 DATAGRAM_BYTES_MAX = 1200
@@ -118,6 +118,8 @@ class Claim(NamedTuple):
     group: int
     state: int
     epoch: int
+    addresses: int = 0
+    """Tells one set of addresses from another: see `membership.digest_of`."""
 
 
 class Ping(NamedTuple):
@@ -182,7 +184,7 @@ Message = Heartbeat | Claim | Ping | Pong | Request | Grant | Deny | Release | H
 
 FORMATS: dict[int, tuple[struct.Struct, type[Message]]] = {
     1: (struct.Struct("!BQHB"), Heartbeat),
-    2: (struct.Struct("!BQBQ"), Claim),
+    2: (struct.Struct("!BQBQI"), Claim),
     3: (struct.Struct("!BQ"), Ping),
     4: (struct.Struct("!BQQ"), Pong),
     5: (struct.Struct("!BQQQQQ"), Request),
@@ -221,7 +223,7 @@ def acceptable(message: Message) -> bool:
     match message:
         case Heartbeat(beat, _, flags):
             return beat <= NUMBER_MAX and flags & ~HEARTBEAT_FLAGS == 0
-        case Claim(_, state, epoch):
+        case Claim(_, state, epoch, _):
             return state <= GroupState.CONFLICT and epoch <= NUMBER_MAX
         case Request(_, number, _, lease_ns, epoch):
             return number <= NUMBER_MAX and 0 < lease_ns <= NUMBER_MAX and epoch <= NUMBER_MAX

@@ -9,7 +9,7 @@ import pytest
 from hawatch.agent.lease_site import membership_of, read_keys
 from hawatch.cli.main import main
 from hawatch.cluster.keys import FILE_BYTES_MAX
-from hawatch.cluster.membership import GroupSettings, Member, Membership, QuorumMode
+from hawatch.cluster.membership import GroupSettings, Member, Membership, QuorumMode, digest_of
 from hawatch.cluster.parameters import PROFILES
 from hawatch.config.load import load_text
 from hawatch.errors import ConfigError
@@ -50,7 +50,9 @@ def test_a_node_sees_members_groups_and_durations() -> None:
         Member("lvs2", ("10.99.0.2", "192.168.1.6")),
         Member("rs1", ("10.99.0.3", "192.168.1.1"), votes_only=True),
     )
-    groups = (GroupSettings("web", "lvs2", failback=False), GroupSettings("mail", "", failback=True))
+    web, mail = digest_of(["192.168.1.110"]), digest_of(["192.168.1.111"])
+    groups = (GroupSettings("web", "lvs2", failback=False, addresses=web), GroupSettings("mail", addresses=mail))
+    assert 0 <= web != mail < 1 << 32
     found = membership_of(load_text(CONFIG.format(key="/etc/hawatch/keys")), "lvs2")
     assert found == Membership("site", "lvs2", members, groups, PROFILES["vm"], QuorumMode.WITNESS)
     assert found.majority == 2

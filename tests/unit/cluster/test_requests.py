@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from hawatch.cluster.effects import AdminAction, AdminCommand, Answer, GroupsChanged
 from hawatch.cluster.membership import GroupSettings, QuorumMode
+from hawatch.cluster.report import differences
 from hawatch.cluster.requests import PENDING_MAX
+from hawatch.cluster.telling import DIFFER_NS
 from hawatch.cluster.wire import GroupState
-from hawatch.model import NS_PER_MS, NS_PER_S
+from hawatch.model import NS_PER_MS, NS_PER_S, Severity
 from tests.unit.cluster.small_site import PARAMETERS, T_NS, Gate, SmallSite
 
 R_NS = PARAMETERS.heartbeat_ns
@@ -187,3 +189,55 @@ def test_a_director_whose_name_is_used_twice_is_not_switched_to() -> None:
     answer = site.ask("a", AdminAction.SWITCHOVER, "web", "b")
     assert (answer.done, answer.text) == (False, "b could not take web now: has a name that another machine uses")
     assert site.owned_by("a")
+
+
+def other_addresses(site: SmallSite, name: str) -> None:
+    """Have a director reload a file by which the group has other addresses."""
+    place = site.places[name]
+    site.give(place, place.life, GroupsChanged((GroupSettings("web", "a", addresses=7),)))
+
+
+def test_nothing_is_handed_to_a_director_by_whose_file_the_group_has_other_addresses() -> None:
+    site = settled()
+    other_addresses(site, "b")
+    site.run(2 * R_NS)
+    words = "has other addresses in this group by its file: make the files the same, and reload both"
+    assert site.ask("a", AdminAction.SWITCHOVER, "web", "b").text == f"b could not take web now: {words}"
+    assert site.ask("a", AdminAction.GIVEAWAY).text == f"nobody could take web: b {words}"
+    assert site.ask("b", AdminAction.SWITCHOVER, "web", "b").text == f"a {words}"
+    assert differences(site.node("a")) == [f"web: b {words}"]
+    assert differences(site.node("b")) == [f"web: a {words}"]
+    assert site.owned_by("a")
+    other_addresses(site, "a")
+    site.run(2 * R_NS)
+    assert differences(site.node("a")) == []
+    assert site.ask("a", AdminAction.SWITCHOVER, "web", "b").done
+    assert site.owned_by("b")
+
+
+def test_a_director_with_other_addresses_takes_over_all_the_same() -> None:
+    site = settled()
+    other_addresses(site, "b")
+    site.run(2 * R_NS)
+    site.kill("a")
+    site.run_until(lambda: site.owned_by("b"))
+    assert differences(site.node("b")), "the last that was heard of it"
+    site.run(4 * T_NS)
+    assert differences(site.node("b")) == []
+
+
+def test_files_that_differ_for_long_are_told_once() -> None:
+    site = settled()
+    other_addresses(site, "b")
+    site.run(DIFFER_NS - R_NS)
+    assert "addresses_differ" not in site.event_names("a")
+    site.run(DIFFER_NS)
+    (event,) = [each for each in site.places["a"].events if each.name == "addresses_differ"]
+    assert (event.group, event.severity) == ("web", Severity.WARNING)
+    assert event.reason.startswith("b has other addresses in this group by its file")
+    other_addresses(site, "a")
+    site.run(2 * R_NS)
+    other_addresses(site, "a")
+    site.give(site.places["a"], site.places["a"].life, GroupsChanged((GroupSettings("web", "a", addresses=8),)))
+    site.run(2 * DIFFER_NS)
+    assert site.event_names("a").count("addresses_differ") == 2

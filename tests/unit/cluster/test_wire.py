@@ -50,7 +50,9 @@ WORD = st.integers(0, (1 << 64) - 1)
 NUMBER = st.integers(0, NUMBER_MAX)
 MESSAGES = st.one_of(
     st.builds(Heartbeat, NUMBER, st.integers(0, 65535), st.integers(0, HEARTBEAT_FLAGS)),
-    st.builds(Claim, WORD, st.sampled_from([int(state) for state in GroupState]), NUMBER),
+    st.builds(
+        Claim, WORD, st.sampled_from([int(state) for state in GroupState]), NUMBER, st.integers(0, (1 << 32) - 1)
+    ),
     st.builds(Ping, WORD),
     st.builds(Pong, WORD, NUMBER),
     st.builds(Request, WORD, NUMBER, WORD, st.integers(1, NUMBER_MAX), NUMBER),
