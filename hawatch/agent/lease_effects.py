@@ -62,9 +62,10 @@ from hawatch.cluster.effects import (
     RemoveAddresses,
 )
 from hawatch.errors import KernelError
-from hawatch.model import NS_PER_S, Event, Severity
+from hawatch.model import NS_PER_S, Event, Family, Severity
 
 Give = Callable[[NodeEvent], None]
+IPV6_SETTINGS = Path("/proc/sys/net/ipv6/conf")
 LOOKING, INSTALLING = "what is up", "what the gate covers"
 """What complaints are about that concern no group: no group has such a name."""
 
@@ -365,14 +366,24 @@ class KernelEffects:
         await self._links_changed.wait()
 
     def fitness(self) -> tuple[Sequence[str], Sequence[str]]:
-        """Return the interfaces that are down, and the gateways when none of them answers."""
-        down = sorted(name for name in self.interfaces() if not carrier(name))
-        return down, () if self._gateway.answers else self._gateway.gateways
+        """Return what is wrong with interfaces, and the gateways when none of them answers."""
+        wrong = [f"{name} is down" for name in sorted(self.interfaces()) if not carrier(name)]
+        six = {vip.interface for vips in self._vips.values() for vip in vips if vip.family is Family.IPV6}
+        wrong += [f"{name} has no IPv6" for name in sorted(six) if not has_ipv6(name)]
+        return wrong, () if self._gateway.answers else self._gateway.gateways
 
 
 def is_bridge(interface: str) -> bool:
     """Tell whether an interface is a bridge: there nftables can hold the gate in its bridge family, too."""
     return Path(f"/sys/class/net/{interface}/bridge").is_dir()
+
+
+def has_ipv6(interface: str) -> bool:
+    """Tell whether the kernel speaks IPv6 on an interface: not if it was told so, nor with an MTU below 1280 bytes."""
+    try:
+        return (IPV6_SETTINGS / interface / "disable_ipv6").read_text(encoding="ascii").strip() == "0"
+    except OSError:  # without any IPv6 the other director is hardly better off
+        return not IPV6_SETTINGS.is_dir()
 
 
 def carrier(interface: str) -> bool:

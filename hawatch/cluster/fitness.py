@@ -64,15 +64,15 @@ class Punctuality:
         return 2 * sum(self.late) < TURNS
 
 
-def score(down: Sequence[str], sight: Sight, silent: Sequence[str], *, punctual: bool) -> tuple[int, str]:
+def score(wrong: Sequence[str], sight: Sight, silent: Sequence[str], *, punctual: bool) -> tuple[int, str]:
     """Return how fit a director is, and what is missing, "" for nothing.
 
-    `down` names the interfaces that are down, `silent` the gateways when none of them answers.
+    `wrong` says what is wrong with interfaces ("eth0 is down"), `silent` the gateways when none of them answers.
     """
     found = 0
     missing = []
-    if down:
-        missing.append(f"interface {', '.join(down)} is down")
+    if wrong:
+        missing.append(f"interface {', '.join(wrong)}")
     else:
         found += INTERFACES
     if sight.blind:

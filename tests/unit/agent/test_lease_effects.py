@@ -58,7 +58,7 @@ def settings_of(state: Path, interface: str = "eth0", **groups: str) -> Settings
     """Return settings of a pair whose groups have one address each, all on one interface."""
     text = HEAD
     for name, address in groups.items():
-        row = f'{{ address = "{address}/32", interface = "{interface}" }}'
+        row = f'{{ address = "{address}", interface = "{interface}" }}'
         text += f'[[group]]\nname = "{name}"\naddresses = [{row}]\n'
     return Settings(load_text(text), Plan((), {}), "lvs1", "", Places(state, state, state))
 
@@ -359,3 +359,33 @@ def test_an_owner_whose_kernel_fails_once_goes_on_owning(hosts: TwoHosts, tmp_pa
     assert [event.name for event in events if event.name in ("takeover", "lease_failed", "release", "lease_lost")] == [
         "takeover", "lease_failed", "takeover"
     ]  # fmt: skip
+
+
+def test_an_interface_without_ipv6_is_worth_less_to_a_group_that_needs_it(hosts: TwoHosts, tmp_path: Path) -> None:
+    def wrong(address: str) -> list[str]:
+        """Return what is wrong with a director that has such an address, but for links: /sys is another's here."""
+        settings = settings_of(tmp_path, web=address)
+        effects = KernelEffects(settings, lambda events: None)
+        try:
+            effects.carry_out(InstallGroups())
+            return [word for word in effects.fitness()[0] if not word.endswith("is down")]
+        finally:
+            effects.close_sockets()
+
+    for breaks, mends in (
+        ("net.ipv6.conf.eth0.disable_ipv6=1", "net.ipv6.conf.eth0.disable_ipv6=0"),
+        ("mtu 1000", "mtu 1500"),
+    ):
+        assert hosts.on_a(lambda: wrong("fd00::110")) == []
+        change(hosts, breaks)
+        assert hosts.on_a(lambda: wrong("fd00::110")) == ["eth0 has no IPv6"]
+        assert hosts.on_a(lambda: wrong("192.0.2.110")) == []
+        change(hosts, mends)
+
+
+def change(hosts: TwoHosts, what: str) -> None:
+    """Set a variable of the kernel's, or eth0's MTU."""
+    if what.startswith("mtu"):
+        ip("-n", hosts.a, "link", "set", "eth0", *what.split())
+    else:
+        subprocess.run(["ip", "netns", "exec", hosts.a, "sysctl", "-qw", what], check=True)

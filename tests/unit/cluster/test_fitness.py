@@ -48,12 +48,13 @@ def test_what_is_not_known_yet_speaks_against_nobody(sight: Sight, sure: bool, b
     ("down", "sight", "silent", "punctual", "points", "words"),
     [
         ((), Sight(), (), True, ALL, ""),
-        (("eth0", "eth1"), Sight(), (), True, ALL - INTERFACES, "interface eth0, eth1 is down"),
+        (("eth0 is down", "eth1 has no IPv6"), Sight(), (), True, ALL - INTERFACES,
+         "interface eth0 is down, eth1 has no IPv6"),
         ((), Sight(0, 3, 3), (), True, ALL - SERVERS, "none of 3 real servers is up as seen from here"),
         ((), Sight(0, 1, 3), (), True, ALL, ""),
         ((), Sight(), ("192.0.2.1",), True, ALL - GATEWAY, "no gateway of 192.0.2.1 answers"),
         ((), Sight(), (), False, ALL - PUNCTUAL, "this process is often late: its processors are busy"),
-        (("eth0",), Sight(0, 1, 1), ("g",), False, 0,
+        (("eth0 is down",), Sight(0, 1, 1), ("g",), False, 0,
          "interface eth0 is down; none of 1 real servers is up as seen from here; no gateway of g answers;"
          " this process is often late: its processors are busy"),
     ],
