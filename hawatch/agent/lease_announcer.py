@@ -87,6 +87,9 @@ class Groups(Protocol):
     def owned(self) -> list[str]:
         """Return the groups whose addresses are up and whose gate is open at this moment."""
 
+    def director_at(self, address: str) -> str:
+        """Return the name of the other director that has a link's address, "" for none."""
+
 
 class Announcer:
     """Announces, asks and listens on the clients' network; `complain` tells an interface's problem, "" at its end."""
@@ -265,12 +268,8 @@ class Announcer:
             self._tell_conflict(group, told)
 
     def _tell_conflict(self, group: str, told: Told) -> None:
-        reason = (
-            f"{whose(told)} answers for {told.address}, which this director owns: probably a real server with the"
-            " address on an interface and without arp_ignore = 1; set net.ipv4.conf.all.arp_ignore = 1 and"
-            " arp_announce = 2 there"
-        )
-        self._emit([Event("vip_conflict", reason, Severity.CRITICAL, group)])
+        director = self._groups.director_at(host_of(told.mac))
+        self._emit([Event("vip_conflict", conflict_reason(told, director), Severity.CRITICAL, group)])
 
     def _end_conflicts(self, at_ns: int) -> None:
         """Forget old conflicts, so that they are told again if they last; say how many were not told one by one."""
@@ -285,6 +284,21 @@ class Announcer:
                     " somebody on the clients' network forges answers; a switch's port security tells who"
                 )
                 self._emit([Event("vip_conflict", reason, Severity.CRITICAL, conflict.group)])
+
+
+def conflict_reason(told: Told, director: str) -> str:
+    """Say who answers for an address that this director owns, and what to do; `director`: it is another director."""
+    if director:
+        return (
+            f"director {director}, {whose(told)}, answers for {told.address}, which this director owns: see `hawatch ctl"
+            " status` there; a takeover was forced, its file has the address in another group, or no agent runs and the"
+            " system has the address up"
+        )
+    return (
+        f"{whose(told)} answers for {told.address}, which this director owns: probably a real server with the"
+        " address on an interface and without arp_ignore = 1; set net.ipv4.conf.all.arp_ignore = 1 and"
+        " arp_announce = 2 there"
+    )
 
 
 def whose(told: Told) -> str:

@@ -187,6 +187,11 @@ class KernelEffects:
         """Return the interfaces of all addresses."""
         return {one.interface for vips in self._vips.values() for one in vips}
 
+    def director_at(self, address: str) -> str:
+        """Return the name of the other director that has a link's address, "" for none."""
+        others = (node for node in self._settings.config.director if node.name != self._settings.node)
+        return next((node.name for node in others if address in node.links), "")
+
     def places(self, group: str) -> list[tuple[str, str]]:
         """Return a group's addresses, each with its interface."""
         return [(one.address, one.interface) for one in self._vips.get(group, ())]

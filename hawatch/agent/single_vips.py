@@ -104,6 +104,10 @@ class SingleVips:
         """Return the groups of which an address is up."""
         return sorted(group for group in self._vips if self._up.get(group))
 
+    def director_at(self, _address: str) -> str:
+        """Return "": there is no other director."""
+        return ""
+
     # --- life ------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:

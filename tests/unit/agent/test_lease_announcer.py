@@ -11,7 +11,14 @@ import trio.testing
 from hawatch.actions.arp import Wire
 from hawatch.actions.arp_codec import Told
 from hawatch.agent import lease_announcer
-from hawatch.agent.lease_announcer import FRAMES_BURST, FRAMES_PER_S, MACS_TOLD_MAX, TELL_CONFLICT_NS, Announcer
+from hawatch.agent.lease_announcer import (
+    FRAMES_BURST,
+    FRAMES_PER_S,
+    MACS_TOLD_MAX,
+    TELL_CONFLICT_NS,
+    Announcer,
+    conflict_reason,
+)
 from hawatch.agent.settings import now_ns
 from hawatch.model import Event, Severity
 from tests.unit.actions.two_hosts import VIP, VIP6, TwoHosts, two_hosts
@@ -34,6 +41,9 @@ class OneGroup:
 
     def owned(self) -> list[str]:
         return ["web"] if self.own else []
+
+    def director_at(self, address: str) -> str:
+        return "lvs2" if address == "192.0.2.6" else ""
 
 
 def forged(count: int, address: str = VIP) -> list[Told]:
@@ -99,3 +109,13 @@ def test_a_flood_of_answers_is_read_within_a_budget(hosts: TwoHosts, monkeypatch
     flood.close()
     assert 0 < frames <= FRAMES_BURST + FRAMES_PER_S * spent_s
     assert len(events) == 1
+
+
+def test_a_director_that_answers_is_named_and_no_real_server_is_blamed() -> None:
+    (told,) = forged(1)
+    words = conflict_reason(told, "lvs2")
+    assert words.startswith(
+        f"director lvs2, {told.mac}, answers for {VIP}, which this director owns: see `hawatch ctl status`"
+    )
+    assert "arp_ignore" not in words
+    assert "arp_ignore = 1" in conflict_reason(told, "")

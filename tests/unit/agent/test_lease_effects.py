@@ -361,6 +361,15 @@ def test_an_owner_whose_kernel_fails_once_goes_on_owning(hosts: TwoHosts, tmp_pa
     ]  # fmt: skip
 
 
+def test_another_director_is_known_by_its_links(hosts: TwoHosts, tmp_path: Path) -> None:
+    effects = hosts.on_a(lambda: KernelEffects(settings_of(tmp_path, web=VIP), lambda events: None))
+    try:
+        names = [effects.director_at(address) for address in ("127.0.0.1", "127.0.0.2", "127.0.0.3", "")]
+        assert names == ["", "lvs2", "", ""]
+    finally:
+        effects.close_sockets()
+
+
 def test_an_interface_without_ipv6_is_worth_less_to_a_group_that_needs_it(hosts: TwoHosts, tmp_path: Path) -> None:
     def wrong(address: str) -> list[str]:
         """Return what is wrong with a director that has such an address, but for links: /sys is another's here."""
