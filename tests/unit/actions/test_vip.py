@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ctypes
+import struct
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,6 +43,7 @@ def test_addresses_come_deprecated_with_a_lifetime_and_go(hosts: TwoHosts) -> No
         v4, v6 = (next(line for line in shown.splitlines() if address in line) for address in (VIP, VIP6))
         for line in (v4, v6):
             assert "deprecated" in line
+            assert "scope global" in line
             assert "valid_lft 2sec preferred_lft 0sec" in line
         assert "eth0:web" in v4
         assert "nodad" in v6
@@ -139,6 +141,7 @@ def test_addresses_are_taken_off_everywhere_and_no_others(hosts: TwoHosts) -> No
         others = [VipAddress.parse("192.0.2.111/32", "eth0"), VipAddress.parse("2001:db8::111/128", "eth0")]
         assert addresses.add([*BOTH, *others, VipAddress.parse(f"{VIP6}/64", "eth1")], 0) == []
         before = hosts.addresses().splitlines()
+        assert any("192.0.2.111/32" in line and " eth0\\" in line for line in before), "its label is the interface"
         assert addresses.remove_everywhere(set()) == []
         assert hosts.addresses().splitlines() == before
         assert addresses.remove_everywhere({VIP, VIP6}) == []
@@ -161,6 +164,31 @@ def test_an_address_with_another_prefix_length_is_up_but_its_own_is_told_rather(
         addresses.close()
 
     hosts.on_a(work)
+
+
+def test_what_is_taken_down_has_the_address_and_the_prefix_length(hosts: TwoHosts) -> None:
+    def up() -> set[str]:
+        return {word for word in hosts.addresses().split() if word.startswith("192.0.2.")}
+
+    def work() -> None:
+        addresses, wide = Addresses(), VipAddress.parse(f"{VIP}/24", "eth0")
+        assert addresses.add([wide, BOTH[0]], 0) == []
+        assert addresses.remove([BOTH[0]]) == []
+        assert up() == {"192.0.2.1/24", f"{VIP}/24"}
+        assert addresses.add([BOTH[0]], 0) == []
+        assert addresses.remove([wide]) == []
+        assert up() == {"192.0.2.1/24", f"{VIP}/32"}
+        addresses.close()
+
+    hosts.on_a(work)
+
+
+def test_an_address_of_another_family_and_one_of_no_known_size_are_none() -> None:
+    assert parse_address(struct.pack("=BBBBI", 1, 32, 0, 0, 3)) == ("", 3)
+    assert parse_address(struct.pack("=BBBBIHH4s", 1, 32, 0, 0, 3, 8, 2, bytes(4))) == ("", 3)
+    assert parse_address(struct.pack("=BBBBI", 2, 32, 0, 0, 3)) == ("", 3)
+    assert parse_address(struct.pack("=BBBBIHH4s", 2, 32, 0, 0, 3, 7, 2, bytes(4))) == ("", 3)
+    assert parse_address(struct.pack("=BBBBIHH4s", 2, 32, 0, 0, 3, 8, 2, bytes(4))) == ("0.0.0.0", 3)
 
 
 def test_interfaces_that_are_not_there_are_named_once(hosts: TwoHosts) -> None:
