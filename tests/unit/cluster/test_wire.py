@@ -20,7 +20,12 @@ from hawatch.cluster.wire import (
     LATELY_MAX,
     MAGIC,
     NUMBER_MAX,
+    PAUSED,
+    READY,
+    SEEN,
     TAG_BYTES,
+    UNABLE,
+    UNSURE,
     VERSION,
     Claim,
     Codec,
@@ -86,6 +91,58 @@ def test_no_more_datagrams_than_needed(messages):
     assert all(len(one) + len(two) > BODY_BYTES_MAX - 64 for one, two in itertools.pairwise(bodies))
 
 
+@pytest.mark.parametrize(
+    ("message", "data"),
+    [
+        (Heartbeat(0x0102030405060708, 0x1122, 0x1F), "01 0102030405060708 1122 1f"),
+        (Claim(0xFFEEDDCCBBAA9988, 5, 0x0102), "02 ffeeddccbbaa9988 05 0000000000000102"),
+        (Ping(0xFFEEDDCCBBAA9988), "03 ffeeddccbbaa9988"),
+        (Pong(0xFFEEDDCCBBAA9988, 2), "04 ffeeddccbbaa9988 0000000000000002"),
+        (Request(1, 2, 3, 4, 5), "05 0000000000000001 0000000000000002 0000000000000003 0000000000000004 0000000000000005"),
+        (Grant(1, 2, 3), "06 0000000000000001 0000000000000002 0000000000000003"),
+        (Deny(1, 2, 5, 3, 4, 6), "07 0000000000000001 0000000000000002 05 0000000000000003 0000000000000004 0000000000000006"),
+        (Release(1, 2, 3, 1), "08 0000000000000001 0000000000000002 0000000000000003 01"),
+        (Handover(1, 2), "09 0000000000000001 0000000000000002"),
+    ],
+)  # fmt: skip
+def test_messages_are_the_bytes_of_the_documentation(message, data):
+    """Directors of different releases understand each other: what is sent changes with the version only."""
+    assert encode_messages([message]) == [bytes.fromhex(data)]
+    assert decode_messages(bytes.fromhex(data)) == [message]
+
+
+def test_a_datagram_is_the_bytes_of_the_documentation():
+    signed = bytes.fromhex(
+        "6877 02 01 fbae041b02c41ed0 ca978112ca1bbdca 0000000000000007 0000000000000009 00000000000000ff 03 000000000000000b"
+    )
+    codec = Codec("site", [ME], RING, 0xFF)
+    data = codec.encode(ME, 7, 9, encode_messages([Ping(11)])[0])
+    assert data == signed + hmac.digest(KEY, signed, "sha256")[:16]
+    assert codec.decode(data) == Datagram(ME, 7, 9, [Ping(11)], 0xFF)
+
+
+def test_numbers_on_the_wire_are_those_of_the_documentation():
+    assert [(state.name, int(state)) for state in GroupState] == [
+        ("STANDBY", 0), ("CANDIDATE", 1), ("OWNER", 2), ("CLOSING", 3), ("RELEASED", 4), ("CONFLICT", 5),
+    ]  # fmt: skip
+    assert [(reason.name, int(reason)) for reason in DenyReason] == [
+        ("HELD", 1), ("SILENT", 2), ("TOO_LONG", 3), ("MEMBERS", 4), ("UNKNOWN", 5),
+    ]  # fmt: skip
+    assert (READY, PAUSED, UNABLE, SEEN, UNSURE, HEARTBEAT_FLAGS) == (1, 2, 4, 8, 16, 31)
+    assert BY_ADMIN == 1
+    assert NUMBER_MAX == 2**62 - 1
+
+
+def test_a_datagram_is_filled_to_its_last_byte():
+    beats = [Heartbeat(number, 0, 0) for number in range(96)]
+    (full,) = encode_messages(beats[:95])
+    data = CODEC.encode(ME, 1, 1, full)
+    assert len(data) == 1200
+    assert CODEC.decode(data).messages == beats[:95]
+    assert [len(body) for body in encode_messages(beats)] == [95 * 12, 12]
+    assert encode_messages([]) == []
+
+
 def test_every_message_type_is_tried():
     tried = {Heartbeat, Claim, Ping, Pong, Request, Grant, Deny, Release, Handover}
     assert tried == {make for _, make in FORMATS.values()}
@@ -124,7 +181,10 @@ def test_a_body_of_noise_with_a_right_tag_never_raises(body):
     ("data", "cause"),
     [
         (b"", Rejection.TOO_SHORT),
-        (GOOD + bytes(DATAGRAM_BYTES_MAX), Rejection.TOO_LONG),
+        (GOOD[: 44 + 16], Rejection.TOO_SHORT),
+        (GOOD[: 44 + 16 + 1], Rejection.TAG),
+        (GOOD + bytes(1201 - len(GOOD)), Rejection.TOO_LONG),
+        (GOOD + bytes(1200 - len(GOOD)), Rejection.TAG),
         (b"xx" + GOOD[2:], Rejection.MAGIC),
         (GOOD[:2] + b"\x01" + GOOD[3:], Rejection.VERSION),
         (GOOD[:3] + b"\x02" + GOOD[4:], Rejection.KEY),
