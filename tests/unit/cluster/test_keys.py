@@ -53,7 +53,9 @@ def test_hexadecimal_base64_comments_and_spaces():
         (f"256 = {ONE.hex()}", ["line 1", "1 to 255"]),
         (f"0 = {ONE.hex()}", ["1 to 255"]),
         (f"١ = {ONE.hex()}", ["1 to 255"]),
-        ("active = one", ["1 to 255"]),
+        ("active = one", ["line 1", "'one'", "1 to 255"]),
+        ("0000001 = 0", ["'0000001'", "1 to 255"]),
+        ("123456789 = 0", ["a text of 9 characters", "1 to 255"]),
         ("1 = abcd", ["3 bytes", "32"]),
         ("1 = " + "zz" * 32, ["hexadecimal or base64"]),
         ("1 = !", ["hexadecimal or base64"]),
@@ -74,6 +76,12 @@ def test_no_key_is_ever_repeated_in_words():
     with pytest.raises(ConfigError) as caught:
         parse(f"1 = {secret}")
     assert secret[:8] not in str(caught.value)
+    in_base64 = base64.b64encode(ONE).decode()
+    for misplaced in (in_base64, f"{in_base64} = 1", f"{ONE.hex()} = 1", f"active = {ONE.hex()}", ONE.hex()):
+        with pytest.raises(ConfigError) as caught:
+            parse(misplaced)
+        assert in_base64[:6] not in str(caught.value)
+        assert ONE.hex()[:6] not in str(caught.value)
     assert ONE.hex()[:8] not in repr(KeyRing({1: ONE}, 1))
     assert repr(ONE)[2:10] not in repr(KeyRing({1: ONE}, 1))
 
