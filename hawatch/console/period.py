@@ -20,7 +20,7 @@ SEARCH_S = 8 * 86400
 ALTERNATIVE = re.compile(r"\s*([a-z]+)\s*\{([^{}]*)\}", re.IGNORECASE)
 DAYS = ("su", "mo", "tu", "we", "th", "fr", "sa")
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-HOUR = re.compile(r"(\d{1,2})(am|pm|noon)?")
+HOUR = re.compile(r"([0-9]{1,2})(am|pm|noon)?")
 
 
 @dataclass(frozen=True, slots=True)

@@ -210,9 +210,12 @@ def test_every_cause_has_its_name(data, cause):
         Request(1, NUMBER_MAX + 1, 1, 1, 1),
         Request(1, 1, 1, 0, 1),
         Request(1, 1, 1, 1, NUMBER_MAX + 1),
+        Request(1, 1, 1, NUMBER_MAX + 1, 1),
         Grant(1, 1, NUMBER_MAX + 1),
         Deny(1, 1, 0, 1, 1, 1),
+        Deny(1, 1, 6, 1, 1, 1),
         Deny(1, 1, 1, 1, NUMBER_MAX + 1, 1),
+        Deny(1, 1, 1, 1, 1, NUMBER_MAX + 1),
         Release(1, 1, 1, 2),
         Release(1, NUMBER_MAX + 1, 1, 0),
         Pong(1, NUMBER_MAX + 1),
@@ -223,9 +226,32 @@ def test_values_that_no_node_sends_are_refused(message):
     assert decode_messages(encode_messages([Ping(1), message])[0]) is None
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        Heartbeat(NUMBER_MAX, 65535, HEARTBEAT_FLAGS),
+        Claim(2**64 - 1, GroupState.CONFLICT, NUMBER_MAX),
+        Ping(2**64 - 1),
+        Pong(2**64 - 1, NUMBER_MAX),
+        Request(2**64 - 1, NUMBER_MAX, 2**64 - 1, NUMBER_MAX, NUMBER_MAX),
+        Grant(2**64 - 1, 2**64 - 1, NUMBER_MAX),
+        Deny(2**64 - 1, 2**64 - 1, DenyReason.UNKNOWN, 2**64 - 1, NUMBER_MAX, NUMBER_MAX),
+        Release(2**64 - 1, NUMBER_MAX, 2**64 - 1, BY_ADMIN),
+        Handover(2**64 - 1, 2**64 - 1),
+    ],
+)
+def test_the_largest_values_are_taken(message):
+    (body,) = encode_messages([message])
+    datagram = CODEC.decode(CODEC.encode(ME, NUMBER_MAX, NUMBER_MAX, body))
+    assert datagram == Datagram(ME, NUMBER_MAX, NUMBER_MAX, [message])
+
+
 def test_an_unknown_type_and_a_cut_message_are_refused():
     assert decode_messages(b"\xff" + bytes(8)) is None
+    assert decode_messages(b"\x00" + bytes(8)) is None
+    assert decode_messages(b"\x0a" + bytes(8)) is None
     assert decode_messages(b"\x03" + bytes(7)) is None
+    assert decode_messages((b"\x03" + bytes(8)) * 2 + b"\x03" + bytes(7)) is None
     assert decode_messages(b"") == []
 
 

@@ -63,7 +63,20 @@ def test_next_beginning():
 
 @pytest.mark.parametrize(
     "text",
-    ["hr", "hr {25}", "hr {}", "wd {Foo}", "xx {1}", "hr {1} ,", "hr {1", "{", "hr {13pm}", "md {0}", "a" * 1001],
+    [
+        "hr",
+        "hr {25}",
+        "hr {}",
+        "wd {Foo}",
+        "xx {1}",
+        "hr {1} ,",
+        "hr {1",
+        "{",
+        "hr {13pm}",
+        "md {0}",
+        "hr {٩}",
+        "a" * 1001,
+    ],
 )
 def test_what_is_none_is_refused(text):
     with pytest.raises(PeriodError):
