@@ -133,13 +133,13 @@ def test_numbers_on_the_wire_are_those_of_the_documentation():
     assert NUMBER_MAX == 2**62 - 1
 
 
-def test_a_datagram_is_filled_to_its_last_byte():
-    beats = [Heartbeat(number, 0, 0) for number in range(96)]
-    (full,) = encode_messages(beats[:95])
-    data = CODEC.encode(ME, 1, 1, full)
-    assert len(data) == 1200
-    assert CODEC.decode(data).messages == beats[:95]
-    assert [len(body) for body in encode_messages(beats)] == [95 * 12, 12]
+def test_datagrams_are_filled_to_the_last_byte():
+    beats = [Heartbeat(number, 0, 0) for number in range(2 * 95 + 1)]
+    bodies = encode_messages(beats)
+    assert [len(body) for body in bodies] == [95 * 12, 95 * 12, 12]
+    datagrams = [CODEC.encode(ME, 1, 1, body) for body in bodies]
+    assert [len(data) for data in datagrams] == [1200, 1200, 72]
+    assert [message for data in datagrams for message in CODEC.decode(data).messages] == beats
     assert encode_messages([]) == []
 
 
@@ -194,6 +194,7 @@ def test_a_body_of_noise_with_a_right_tag_never_raises(body):
         (tagged(GOOD[:-TAG_BYTES], OTHER_KEY), Rejection.TAG),
         (tagged(HEADER.pack(MAGIC, VERSION, 1, CODEC.cluster, ME, NUMBER_MAX + 1, 1, 0) + b"\x03" + bytes(8)), Rejection.MALFORMED),
         (tagged(HEADER.pack(MAGIC, VERSION, 1, CODEC.cluster, ME, 1, 0, 0) + b"\x03" + bytes(8)), Rejection.MALFORMED),
+        (tagged(HEADER.pack(MAGIC, VERSION, 1, CODEC.cluster, ME, 1, NUMBER_MAX + 1, 0) + b"\x03" + bytes(8)), Rejection.MALFORMED),
     ],
 )  # fmt: skip
 def test_every_cause_has_its_name(data, cause):
