@@ -123,6 +123,12 @@ def test_next_beginning():
     assert period.next_ns(at("2026-01-02T18:10:00")) == at("2026-01-05T08:00:00")
     assert period.next_ns(at("2026-01-05T08:00:01")) == at("2026-01-05T08:00:01")
     assert parse_period("min {7}", UTC).next_ns(at("2026-01-05T08:08:01")) == at("2026-01-05T09:07:00")
+    assert parse_period("min {7}", UTC).next_ns(at("2026-01-05T08:09:30")) == at("2026-01-05T09:07:00")
+    assert parse_period("min {7}", UTC).next_ns(at("2026-01-05T09:06:59")) == at("2026-01-05T09:07:00")
+    assert parse_period("md {13} min {7}", UTC).next_ns(at("2026-01-05T08:09:30")) == at("2026-01-13T00:07:00")
+    later = parse_period("md {14}", UTC).next_ns(at("2026-01-05T08:09:30"))
+    assert later == at("2026-01-13T08:09:00"), "asked again then"
+    assert parse_period("md {14}", UTC).next_ns(later) == at("2026-01-14T00:00:00")
 
 
 @pytest.mark.parametrize(
