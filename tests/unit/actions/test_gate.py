@@ -19,7 +19,19 @@ from hawatch.actions.gate_rules import GateGroup, Layout
 from hawatch.errors import KernelError
 from hawatch.model import NS_PER_MS, NS_PER_S
 from tests.lab.netns import enter_namespace
-from tests.unit.actions.wired import CLIENT_MAC, VIP4, VIP6, Client, Site, cable
+from tests.unit.actions.wired import (
+    CLIENT4,
+    CLIENT6,
+    CLIENT_MAC,
+    DIRECTOR4,
+    DIRECTOR6,
+    DIRECTOR_MAC,
+    VIP4,
+    VIP6,
+    Client,
+    Site,
+    cable,
+)
 
 pytestmark = pytest.mark.netns
 
@@ -380,6 +392,39 @@ def test_an_owner_takes_nothing_from_who_should_get_it_from_the_owner(site: Site
         assert client.kinds() == {"arp": True, "ping": False, "ns": True, "ping6": False}
         gate.set_forwarders([])
         gate.close(GROUP)
+    gate.close_sockets()
+
+
+def test_where_the_kernel_has_no_other_family_a_bridge_is_the_gate(site: Site, client: Client) -> None:
+    site.ip(
+        "address flush dev eth0",
+        "link add br0 type bridge mcast_snooping 0",
+        f"link set br0 address {DIRECTOR_MAC}",
+        "link set eth0 master br0",
+        "link set br0 up",
+        f"address add {DIRECTOR4}/24 dev br0",
+        f"address add {DIRECTOR6}/64 dev br0 nodad",
+        f"address add {VIP4}/32 dev br0",
+        f"address add {VIP6}/128 dev br0 nodad",
+        f"neighbour replace {CLIENT4} lladdr {CLIENT_MAC} dev br0 nud permanent",
+        f"neighbour replace {CLIENT6} lladdr {CLIENT_MAC} dev br0 nud permanent",
+    )
+    assert client.kinds() == LIT
+    gate = site.at_director(lambda: Gate.open(layouts=(Layout.BRIDGE,)))
+    gate.install(GROUPS)
+    for slot in (0, 1):
+        assert client.kinds() == DARK
+        gate.arm(GROUP, slot, LONG)
+        assert client.kinds() == DARK
+        gate.activate(GROUP, slot)
+        assert client.kinds() == LIT
+        gate.close(GROUP)
+    gate.install(SHARED, forwarders=[CLIENT_MAC])
+    assert client.kinds() == SERVES
+    assert gate.verify() == ""
+    gate.arm(GROUP, 0, LONG)
+    gate.activate(GROUP, 0)
+    assert client.kinds() == {"arp": True, "ping": False, "ns": True, "ping6": False}
     gate.close_sockets()
 
 
