@@ -144,7 +144,7 @@ def _values(name: str, text: str) -> frozenset[int]:
 
 def _value(name: str, word: str) -> int:
     scale, lowered = SCALES[name], word.lower()
-    if scale.prefix and lowered[: scale.prefix] in scale.names and lowered.isalpha():
+    if lowered[: scale.prefix] in scale.names and lowered.isalpha():
         return scale.names[lowered[: scale.prefix]]
     number = _hour(lowered) if name == "hr" else int(lowered) if re.fullmatch("[0-9]{1,3}", lowered) else -1
     if not scale.least <= number <= scale.most:

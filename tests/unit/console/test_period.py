@@ -100,6 +100,8 @@ def test_every_hour_in_both_ways():
     twelve = ["12am", *(f"{hour}am" for hour in range(1, 12)), "12pm", *(f"{hour}pm" for hour in range(1, 12))]
     for number, word in enumerate(twelve):
         assert parse_period(f"hr {{{word}}}").alternatives == parse_period(f"hr {{{number}}}").alternatives
+    for text in ("hr {1-3 2-4}", "hr {1-3} hr {2-4}"):
+        assert parse_period(text).alternatives == ((("hr", frozenset({1, 2, 3, 4})),),)
     assert parse_period("hr {12noon}").alternatives == parse_period("hr {12}").alternatives
 
 
@@ -152,6 +154,23 @@ def test_next_beginning():
 def test_what_is_none_is_refused(text):
     with pytest.raises(PeriodError):
         parse_period(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("hr {9} in the morning ", '"in the morning" is no scale with values in braces'),
+        ("hr {9} Year {2026}", 'no scale "Year"'),
+        ("wd {Mon Foo}", '"Foo" is no value of wd'),
+        ("wd {}", "wd {} has no value"),
+        ("hr {9},,hr {10}", "nothing between two commas"),
+        ("a" * 1001, "longer than 1000 characters"),
+    ],
+)
+def test_what_is_wrong_is_told(text, words):
+    with pytest.raises(PeriodError) as told:
+        parse_period(text)
+    assert str(told.value) == words
 
 
 @given(st.text(max_size=40))
