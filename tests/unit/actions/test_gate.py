@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import re
 import select
 import signal
 import time
@@ -392,6 +393,26 @@ def test_an_owner_takes_nothing_from_who_should_get_it_from_the_owner(site: Site
         assert client.kinds() == {"arp": True, "ping": False, "ns": True, "ping6": False}
         gate.set_forwarders([])
         gate.close(GROUP)
+    gate.close_sockets()
+
+
+def test_what_nft_shows_says_why_and_that_it_comes_before_a_firewall(site: Site) -> None:
+    gate = site.at_director(lambda: Gate.open(own=False))
+    gate.install(SHARED)
+    shown = site.nft("list ruleset")
+    hooks = re.findall(r"type filter hook (\w+) priority (.*); policy accept", shown)
+    assert [(hook, priority.replace("raw - 10", "-310")) for hook, priority in hooks] == [
+        ("prerouting", "-310"),
+        ("output", "-310"),
+        ("output", "-310"),
+    ]
+    chains = re.findall(r"chain (\w+) {(.*?)}", shown, re.DOTALL)
+    incoming = ("forwarded to the owner", "forwarded to the owner", "forwarded by the owner", "not the owner")
+    assert {name: tuple(re.findall(r'comment "(.*)"', rules)) for name, rules in chains} == {
+        **dict.fromkeys(("input", "output"), ()),
+        **dict.fromkeys(("in4_web", "in6_web"), incoming),
+        **dict.fromkeys(("out4_web", "out6_web", "na6_web", "arp4_web"), ("not the owner",)),
+    }
     gate.close_sockets()
 
 
