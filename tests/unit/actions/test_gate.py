@@ -8,6 +8,7 @@ import os
 import re
 import select
 import signal
+import socket
 import time
 from collections.abc import Iterator
 
@@ -98,6 +99,54 @@ def test_other_addresses_are_not_touched(gate: Gate, site: Site, client: Client)
     site.ip("address add 192.0.2.111/32 dev eth0")
     assert client.answered("arp", "192.0.2.111")
     assert client.answered("ping", "192.0.2.111")
+
+
+def passing(site: Site) -> set[str]:
+    """Send what an owner alone may: a packet from each VIP, and an advertisement for one; tell what the kernel lets out."""
+
+    def allowed(family: int, kind: int, protocol: int, source: str, to: str, data: bytes, port: int = 0) -> bool:
+        with socket.socket(family, kind, protocol) as sender:
+            sender.bind((source, port))
+            try:
+                sender.sendto(data, (to, 0 if kind == socket.SOCK_RAW else 9))
+            except PermissionError:
+                return False
+            return True
+
+    def work() -> set[str]:
+        telling, asking = (
+            bytes((kind, 0, 0, 0, 0, 0, 0, 0)) + socket.inet_pton(socket.AF_INET6, VIP6) for kind in (136, 135)
+        )
+        udp = (socket.SOCK_DGRAM, 0)
+        raw = (socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+        tries = {
+            "ipv4": (socket.AF_INET, *udp, VIP4, CLIENT4, b"?"),
+            "ipv6": (socket.AF_INET6, *udp, VIP6, CLIENT6, b"?"),
+            "advertisement": (socket.AF_INET6, *raw, DIRECTOR6, CLIENT6, telling),
+        }
+        others = {
+            "own ipv4": (socket.AF_INET, *udp, DIRECTOR4, CLIENT4, b"?"),
+            "own ipv6": (socket.AF_INET6, *udp, DIRECTOR6, CLIENT6, b"?"),
+            "solicitation": (socket.AF_INET6, *raw, DIRECTOR6, CLIENT6, asking),
+            "own advertisement": (socket.AF_INET6, *raw, DIRECTOR6, CLIENT6, telling[:-1] + b"\1"),
+            "no ICMPv6": (socket.AF_INET6, *udp, DIRECTOR6, CLIENT6, telling[8:], 136 << 8),
+        }
+        assert {name for name, one in others.items() if allowed(*one)} == set(others)
+        return {name for name, one in tries.items() if allowed(*one)}
+
+    return site.at_director(work)
+
+
+def test_what_this_machine_sends_from_a_vip_stays_here_while_it_is_closed(gate: Gate, site: Site) -> None:
+    assert passing(site) == set()
+    gate.arm(GROUP, 0, LONG)
+    assert passing(site) == set()
+    gate.activate(GROUP, 0)
+    assert passing(site) == {"ipv4", "ipv6", "advertisement"}
+    gate.close(GROUP)
+    assert passing(site) == set()
+    gate.install(SHARED)
+    assert passing(site) == {"ipv4", "ipv6"}, "a real server answers from the VIP, and claims it nowhere"
 
 
 def test_dark_when_the_timer_has_run_out_though_nobody_does_anything(gate: Gate, client: Client) -> None:
