@@ -41,6 +41,8 @@ GROUP = "web"
 GROUPS = {GROUP: GateGroup((VIP4, VIP6))}
 SHARED = {GROUP: GateGroup((VIP4, VIP6), shared=True)}
 LONG = 60 * NS_PER_S
+LIKE_VIP4 = "2001:db8:c000:26e::1"
+"""Packets from here have the IPv4 VIP where it would be in a packet of IPv4."""
 BUSY_TRIES = 20
 """A machine that is busy for longer than RESTORE_SLACK_NS leaves the gate closed, as it should."""
 SLACK_NS = 30 * NS_PER_MS
@@ -99,6 +101,8 @@ def test_other_addresses_are_not_touched(gate: Gate, site: Site, client: Client)
     site.ip("address add 192.0.2.111/32 dev eth0")
     assert client.answered("arp", "192.0.2.111")
     assert client.answered("ping", "192.0.2.111")
+    site.ip(f"address add {LIKE_VIP4}/128 dev eth0 nodad")
+    assert client.answered("ping6", LIKE_VIP4)
 
 
 def passing(site: Site) -> set[str]:
@@ -476,6 +480,7 @@ def test_where_the_kernel_has_no_other_family_a_bridge_is_the_gate(site: Site, c
         f"address add {DIRECTOR6}/64 dev br0 nodad",
         f"address add {VIP4}/32 dev br0",
         f"address add {VIP6}/128 dev br0 nodad",
+        f"address add {LIKE_VIP4}/128 dev br0 nodad",
         f"neighbour replace {CLIENT4} lladdr {CLIENT_MAC} dev br0 nud permanent",
         f"neighbour replace {CLIENT6} lladdr {CLIENT_MAC} dev br0 nud permanent",
     )
@@ -484,6 +489,7 @@ def test_where_the_kernel_has_no_other_family_a_bridge_is_the_gate(site: Site, c
     gate.install(GROUPS)
     for slot in (0, 1):
         assert client.kinds() == DARK
+        assert client.answered("ping6", LIKE_VIP4)
         gate.arm(GROUP, slot, LONG)
         assert client.kinds() == DARK
         gate.activate(GROUP, slot)
