@@ -243,6 +243,18 @@ def test_a_restart_finds_the_gate_as_it_was(site: Site, gate: Gate, client: Clie
     again.close_sockets()
 
 
+def test_what_the_kernel_covers_is_read_whoever_installed_it(site: Site, gate: Gate) -> None:
+    assert gate.covered() == {VIP4, VIP6}
+    gate.install({GROUP: GateGroup((VIP6,), shared=True)})
+    owned, layout = gate.owned, gate.layout
+    gate.close_sockets()
+    again = site.at_director(lambda: Gate.open(layouts=(layout,), own=owned))
+    assert again.covered() == {VIP6}
+    again.install({})
+    assert again.covered() == set()
+    again.close_sockets()
+
+
 def test_a_reload_adds_and_retires_groups_and_touches_no_other(gate: Gate, client: Client) -> None:
     gate.arm(GROUP, 0, LONG)
     gate.activate(GROUP, 0)
