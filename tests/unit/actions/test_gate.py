@@ -255,14 +255,18 @@ def test_what_the_kernel_covers_is_read_whoever_installed_it(site: Site, gate: G
     again.close_sockets()
 
 
-def test_a_reload_adds_and_retires_groups_and_touches_no_other(gate: Gate, client: Client) -> None:
+def test_a_reload_adds_and_retires_groups_and_touches_no_other(site: Site, gate: Gate, client: Client) -> None:
     gate.arm(GROUP, 0, LONG)
     gate.activate(GROUP, 0)
     gate.install({GROUP: GateGroup((VIP4,)), "a group with an odd name!": GateGroup((VIP6,))})
     assert client.kinds() == {"arp": True, "ping": True, "ns": False, "ping6": False}
+    odd = gate_rules.label("a group with an odd name!")
+    assert {f"armed0_{odd}", f"active1_{odd}", f"in6_{odd}"} < set(site.nft("list ruleset").split())
     gate.install(GROUPS)
+    assert odd not in site.nft("list ruleset")
     assert client.kinds() == LIT
     gate.install({})
+    assert GROUP not in site.nft("list ruleset")
     assert client.kinds() == LIT, "addresses that are named no more are not ours to stop"
     assert gate.verify() == ""
 
