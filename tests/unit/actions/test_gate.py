@@ -465,6 +465,16 @@ def test_an_owner_takes_nothing_from_who_should_get_it_from_the_owner(site: Site
     gate.close_sockets()
 
 
+def test_forwarders_are_nothing_to_a_group_that_is_not_shared(site: Site, client: Client) -> None:
+    gate = site.at_director(Gate.open)
+    gate.install(GROUPS, forwarders=[CLIENT_MAC])
+    assert client.kinds() == DARK
+    gate.arm(GROUP, 1, LONG)
+    gate.activate(GROUP, 1)
+    assert client.kinds() == LIT
+    gate.close_sockets()
+
+
 def test_what_nft_shows_says_why_and_that_it_comes_before_a_firewall(site: Site) -> None:
     gate = site.at_director(lambda: Gate.open(own=False))
     gate.install(SHARED)
@@ -475,6 +485,7 @@ def test_what_nft_shows_says_why_and_that_it_comes_before_a_firewall(site: Site)
         ("output", "-310"),
         ("output", "-310"),
     ]
+    assert re.findall(r"\S+ \S+ drop", shown) == ["bytes 0 drop"] * shown.count(" drop"), "each has a counter"
     chains = re.findall(r"chain (\w+) {(.*?)}", shown, re.DOTALL)
     incoming = ("forwarded to the owner", "forwarded to the owner", "forwarded by the owner", "not the owner")
     assert {name: tuple(re.findall(r'comment "(.*)"', rules)) for name, rules in chains} == {
