@@ -485,7 +485,7 @@ def test_what_nft_shows_says_why_and_that_it_comes_before_a_firewall(site: Site)
         ("output", "-310"),
         ("output", "-310"),
     ]
-    assert re.findall(r"\S+ \S+ drop", shown) == ["bytes 0 drop"] * shown.count(" drop"), "each has a counter"
+    assert re.findall(r"\S+ \S+ drop", shown) == ["bytes 0 drop"] * shown.count("drop comment"), "each has a counter"
     chains = re.findall(r"chain (\w+) {(.*?)}", shown, re.DOTALL)
     incoming = ("forwarded to the owner", "forwarded to the owner", "forwarded by the owner", "not the owner")
     assert {name: tuple(re.findall(r'comment "(.*)"', rules)) for name, rules in chains} == {
