@@ -140,6 +140,7 @@ def test_datagrams_are_filled_to_the_last_byte():
     datagrams = [CODEC.encode(ME, 1, 1, body) for body in bodies]
     assert [len(data) for data in datagrams] == [1200, 1200, 72]
     assert [message for data in datagrams for message in CODEC.decode(data).messages] == beats
+    assert [len(body) for body in encode_messages([*beats[:93], Grant(1, 2, 3)])] == [93 * 12, 25], "one byte too many"
     assert encode_messages([]) == []
 
 
