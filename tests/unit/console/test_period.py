@@ -152,7 +152,6 @@ def test_next_beginning():
         "hr {3 -}",
         "hr {3--4}",
         "hr {12noo}",
-        "hr {1} hr {}",
         "wd {mo3}",
         "min {noon}",
         "min {5am}",
