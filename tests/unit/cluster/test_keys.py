@@ -36,7 +36,7 @@ def test_what_is_written_is_read_back(keys, data):
 
 
 def test_hexadecimal_base64_comments_and_spaces():
-    text = f"# keys\n\n 1={ONE.hex()}\n  2 = {base64.b64encode(TWO).decode()}  \nactive= 2\n"
+    text = f"# keys\n  # more\n\n 1={ONE.hex()}\n  2 = {base64.b64encode(TWO).decode()}  \nactive= 2\n"
     assert parse(text) == KeyRing({1: ONE, 2: TWO}, 2)
 
 
@@ -63,7 +63,12 @@ def test_hexadecimal_base64_comments_and_spaces():
         (f"3 = {ONE.hex()}\n1 = {TWO.hex()}\nactive = 2", ["there are: 1, 3"]),
         ("#" * (FILE_BYTES_MAX + 1), ["more than 16384 bytes", "at most 16 keys"]),
         ("#" * FILE_BYTES_MAX, ["no key"]),
-        ("".join(f"{n} = {bytes([n] * 32).hex()}\n" for n in range(1, KEYS_MAX + 2)) + "active = 1", ["at most 16"]),
+        (
+            "".join(f"{n} = {bytes([n] * 32).hex()}\n" for n in range(1, KEYS_MAX + 2)) + "active = 1",
+            ["17 keys; at most 16"],
+        ),
+        ("12345678 = 0", ["'12345678'", "1 to 255"]),
+        ("0001 = 0", ["'0001'", "1 to 255"]),
     ],
 )
 def test_a_bad_file_is_refused_with_what_and_where(text, words):
