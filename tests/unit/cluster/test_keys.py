@@ -135,6 +135,10 @@ def test_numbers_begin_again_after_the_last():
         assert (number, ring.keys[number], ring.active) == (wanted, TWO, present)
 
 
+def test_a_number_that_was_used_is_not_used_again_soon():
+    assert added(KeyRing({1: ONE, 3: TWO}, 3), bytes(32))[1] == 4
+
+
 def test_the_last_key_that_there_is_room_for():
     ring, number = added(KeyRing({n: bytes([n] * 32) for n in range(1, KEYS_MAX)}, 1), bytes(32))
     assert (number, len(ring.keys)) == (KEYS_MAX, KEYS_MAX)
@@ -151,7 +155,9 @@ def test_what_a_rotation_refuses():
     with pytest.raises(ConfigError, match="activate another"):
         removed(ring, 1)
     full = KeyRing({n: bytes([n] * 32) for n in range(1, KEYS_MAX + 1)}, 1)
-    with pytest.raises(ConfigError, match="remove old ones"):
+    with pytest.raises(ConfigError, match=r"^key 3 is not in the file; there are: 1, 2$"):
+        activated(KeyRing({2: TWO, 1: ONE}, 1), 3)
+    with pytest.raises(ConfigError, match=r"^16 keys are in the file, .*: remove old ones first$"):
         added(full, ONE)
 
 
