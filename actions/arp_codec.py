@@ -21,6 +21,7 @@ ICMPV6 = 58
 NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT = 135, 136
 OVERRIDE = 0x20000000
 TARGET_MAC = 2
+"""Option of neighbour discovery: the MAC of who answers."""
 HOP_LIMIT = 255
 
 
@@ -57,8 +58,6 @@ def question(address: str, mac: bytes) -> bytes:
 
 def parse(frame: bytes) -> Told | None:
     """Return what an Ethernet frame tells of an address; None for other frames, and for what does not add up."""
-    if len(frame) < ETHERNET.size:
-        return None
     kind = int.from_bytes(frame[12:14], "big")
     if kind == ETH_P_ARP:
         return _parse_arp(frame)

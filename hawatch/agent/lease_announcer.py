@@ -290,9 +290,9 @@ def conflict_reason(told: Told, director: str) -> str:
     """Say who answers for an address that this director owns, and what to do; `director`: it is another director."""
     if director:
         return (
-            f"director {director}, {whose(told)}, answers for {told.address}, which this director owns: see `hawatch ctl"
-            " status` there; a takeover was forced, its file has the address in another group, or no agent runs and the"
-            " system has the address up"
+            f"director {director}, {whose(told)}, answers for {told.address}, which this director owns: see"
+            " `hawatch ctl status` there; a takeover was forced, its file has the address in another group, or no agent"
+            " runs and the system has the address up"
         )
     return (
         f"{whose(told)} answers for {told.address}, which this director owns: probably a real server with the"

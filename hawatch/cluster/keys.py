@@ -21,6 +21,8 @@ KEY_NUMBER_MAX = 255
 KEYS_MAX = 16
 """More keys than a rotation ever needs: a file with more is a mistake."""
 FILE_BYTES_MAX = 16_384
+SHOWN_MAX = 8
+"""Characters that are shown of what is no key number: more could be a key in the wrong place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +83,10 @@ def checked_ring(keys: dict[int, bytes], active: int, path: str) -> KeyRing:
 
 
 def parse_number(text: str, where: str) -> int:
-    """Return a key number; raise ConfigError for anything but 1 to 255."""
+    """Return a key number; raise ConfigError for anything but 1 to 255, without a text that may be a key."""
     if not (text.isascii() and text.isdigit() and len(text) <= 3 and 1 <= int(text) <= KEY_NUMBER_MAX):
-        raise ConfigError(f"{where}: {text[:20]!r} is not a key number from 1 to {KEY_NUMBER_MAX}")
+        what = repr(text) if len(text) <= SHOWN_MAX else f"a text of {len(text)} characters"
+        raise ConfigError(f"{where}: {what} is not a key number from 1 to {KEY_NUMBER_MAX}")
     return int(text)
 
 

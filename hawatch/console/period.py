@@ -17,10 +17,11 @@ LENGTH_MAX = 1000
 """Characters of a period at most."""
 SEARCH_S = 8 * 86400
 """How far ahead the next beginning is looked for; a later one is looked for again then."""
+DASH = re.compile(r"\s*-\s*")
 ALTERNATIVE = re.compile(r"\s*([a-z]+)\s*\{([^{}]*)\}", re.IGNORECASE)
 DAYS = ("su", "mo", "tu", "we", "th", "fr", "sa")
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-HOUR = re.compile(r"(\d{1,2})(am|pm|noon)?")
+HOUR = re.compile(r"([0-9]{1,2})(am|pm|noon)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +36,15 @@ class Scale:
     """Letters of a name that count."""
 
 
+def _week(at: datetime) -> int:
+    """Return the week of the month: the second begins with the first Sunday after the 1st, so that there can be six."""
+    first = (at.isoweekday() - (at.day - 1)) % 7
+    return (first + at.day - 1) // 7 + 1
+
+
 SCALES = {
     "mo": Scale(1, 12, lambda at: at.month, {name: number for number, name in enumerate(MONTHS, 1)}, 3),
-    "wk": Scale(1, 6, lambda at: (at.day - 1) // 7 + 1, {}),
+    "wk": Scale(1, 6, _week, {}),
     "yd": Scale(1, 366, lambda at: at.timetuple().tm_yday, {}),
     "md": Scale(1, 31, lambda at: at.day, {}),
     "wd": Scale(1, 7, lambda at: at.isoweekday() % 7 + 1, {name: number for number, name in enumerate(DAYS, 1)}, 2),
@@ -96,9 +103,9 @@ def parse_period(text: str, zone: tzinfo | None = None) -> Period | None:
     if len(text) > LENGTH_MAX:
         raise PeriodError(f"longer than {LENGTH_MAX} characters")
     stripped = text.strip()
-    if not stripped or stripped == "always":
+    if stripped.lower() in ("", "always"):
         return None
-    if stripped == "none":
+    if stripped.lower() == "none":
         return Period((), zone)
     return Period(tuple(_alternative(part) for part in stripped.split(",")), zone)
 
@@ -124,7 +131,7 @@ def _alternative(text: str) -> tuple[tuple[str, frozenset[int]], ...]:
 def _values(name: str, text: str) -> frozenset[int]:
     scale = SCALES[name]
     values: set[int] = set()
-    for word in text.split():
+    for word in DASH.sub("-", text).split():
         first, dash, last = word.partition("-")
         begin = _value(name, first)
         end = _value(name, last) if dash else begin
@@ -137,7 +144,7 @@ def _values(name: str, text: str) -> frozenset[int]:
 
 def _value(name: str, word: str) -> int:
     scale, lowered = SCALES[name], word.lower()
-    if scale.prefix and lowered[: scale.prefix] in scale.names and lowered.isalpha():
+    if lowered[: scale.prefix] in scale.names and lowered.isalpha():
         return scale.names[lowered[: scale.prefix]]
     number = _hour(lowered) if name == "hr" else int(lowered) if re.fullmatch("[0-9]{1,3}", lowered) else -1
     if not scale.least <= number <= scale.most:

@@ -17,6 +17,8 @@ class Server(msgspec.Struct):
     port: int = 0
     state: str = ""
     reason: str = ""
+    sorry: bool = False
+    """It stands in for the others: not counted among them."""
 
 
 class Service(msgspec.Struct):
@@ -59,12 +61,15 @@ def surroundings(data: bytes, service: str, group: str) -> str:
 
 
 def _service(service: Service, time: str) -> str:
-    up = sum(server.state == "up" for server in service.servers)
-    lines = [f"{service.name} at {time}: {service.state}, {up} of {len(service.servers)} servers up"]
-    names = {id(server): str(DestinationKey(server.address, server.port)) for server in service.servers}
+    real = [server for server in service.servers if not server.sorry]
+    up = sum(server.state == "up" for server in real)
+    lines = [f"{service.name} at {time}: {service.state}, {up} of {len(real)} servers up"]
     shown = sorted(service.servers, key=lambda server: server.state == "up")[:SERVERS_MAX]
-    width = max((len(names[id(server)]) for server in shown), default=0)
-    lines += [f"  {names[id(server)]:<{width}}  {server.state}  {server.reason}".rstrip() for server in shown]
+    names = [str(DestinationKey(server.address, server.port)) for server in shown]
+    width = max(map(len, names), default=0)
+    for name, server in zip(names, shown, strict=True):
+        state = f"{server.state} (sorry)" if server.sorry else server.state
+        lines.append(f"  {name:<{width}}  {state}  {server.reason}".rstrip())
     if len(service.servers) > len(shown):
         lines.append(f"  ... and {len(service.servers) - len(shown)} more")
     return "\n".join(lines) + "\n"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import re
 import select
 import signal
+import socket
 import time
 from collections.abc import Iterator
 
@@ -19,7 +21,19 @@ from hawatch.actions.gate_rules import GateGroup, Layout
 from hawatch.errors import KernelError
 from hawatch.model import NS_PER_MS, NS_PER_S
 from tests.lab.netns import enter_namespace
-from tests.unit.actions.wired import CLIENT_MAC, VIP4, VIP6, Client, Site, cable
+from tests.unit.actions.wired import (
+    CLIENT4,
+    CLIENT6,
+    CLIENT_MAC,
+    DIRECTOR4,
+    DIRECTOR6,
+    DIRECTOR_MAC,
+    VIP4,
+    VIP6,
+    Client,
+    Site,
+    cable,
+)
 
 pytestmark = pytest.mark.netns
 
@@ -27,6 +41,8 @@ GROUP = "web"
 GROUPS = {GROUP: GateGroup((VIP4, VIP6))}
 SHARED = {GROUP: GateGroup((VIP4, VIP6), shared=True)}
 LONG = 60 * NS_PER_S
+LIKE_VIP4 = "2001:db8:c000:26e::1"
+"""Packets from here have the IPv4 VIP where it would be in a packet of IPv4."""
 BUSY_TRIES = 20
 """A machine that is busy for longer than RESTORE_SLACK_NS leaves the gate closed, as it should."""
 SLACK_NS = 30 * NS_PER_MS
@@ -85,6 +101,56 @@ def test_other_addresses_are_not_touched(gate: Gate, site: Site, client: Client)
     site.ip("address add 192.0.2.111/32 dev eth0")
     assert client.answered("arp", "192.0.2.111")
     assert client.answered("ping", "192.0.2.111")
+    site.ip(f"address add {LIKE_VIP4}/128 dev eth0 nodad")
+    assert client.answered("ping6", LIKE_VIP4)
+
+
+def passing(site: Site) -> set[str]:
+    """Send what an owner alone may: a packet from each VIP, and an advertisement for one; tell what the kernel lets out."""
+
+    def allowed(family: int, kind: int, protocol: int, source: str, to: str, data: bytes, port: int = 0) -> bool:
+        with socket.socket(family, kind, protocol) as sender:
+            sender.bind((source, port))
+            try:
+                sender.sendto(data, (to, 0 if kind == socket.SOCK_RAW else 9))
+            except PermissionError:
+                return False
+            return True
+
+    def work() -> set[str]:
+        telling, asking = (
+            bytes((kind, 0, 0, 0, 0, 0, 0, 0)) + socket.inet_pton(socket.AF_INET6, VIP6) for kind in (136, 135)
+        )
+        udp = (socket.SOCK_DGRAM, 0)
+        raw = (socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+        tries = {
+            "ipv4": (socket.AF_INET, *udp, VIP4, CLIENT4, b"?"),
+            "ipv6": (socket.AF_INET6, *udp, VIP6, CLIENT6, b"?"),
+            "advertisement": (socket.AF_INET6, *raw, DIRECTOR6, CLIENT6, telling),
+        }
+        others = {
+            "own ipv4": (socket.AF_INET, *udp, DIRECTOR4, CLIENT4, b"?"),
+            "own ipv6": (socket.AF_INET6, *udp, DIRECTOR6, CLIENT6, b"?"),
+            "solicitation": (socket.AF_INET6, *raw, DIRECTOR6, CLIENT6, asking),
+            "own advertisement": (socket.AF_INET6, *raw, DIRECTOR6, CLIENT6, telling[:-1] + b"\1"),
+            "no ICMPv6": (socket.AF_INET6, *udp, DIRECTOR6, CLIENT6, telling[8:], 136 << 8),
+        }
+        assert {name for name, one in others.items() if allowed(*one)} == set(others)
+        return {name for name, one in tries.items() if allowed(*one)}
+
+    return site.at_director(work)
+
+
+def test_what_this_machine_sends_from_a_vip_stays_here_while_it_is_closed(gate: Gate, site: Site) -> None:
+    assert passing(site) == set()
+    gate.arm(GROUP, 0, LONG)
+    assert passing(site) == set()
+    gate.activate(GROUP, 0)
+    assert passing(site) == {"ipv4", "ipv6", "advertisement"}
+    gate.close(GROUP)
+    assert passing(site) == set()
+    gate.install(SHARED)
+    assert passing(site) == {"ipv4", "ipv6"}, "a real server answers from the VIP, and claims it nowhere"
 
 
 def test_dark_when_the_timer_has_run_out_though_nobody_does_anything(gate: Gate, client: Client) -> None:
@@ -177,14 +243,30 @@ def test_a_restart_finds_the_gate_as_it_was(site: Site, gate: Gate, client: Clie
     again.close_sockets()
 
 
-def test_a_reload_adds_and_retires_groups_and_touches_no_other(gate: Gate, client: Client) -> None:
+def test_what_the_kernel_covers_is_read_whoever_installed_it(site: Site, gate: Gate) -> None:
+    assert gate.covered() == {VIP4, VIP6}
+    gate.install({GROUP: GateGroup((VIP6,), shared=True)})
+    owned, layout = gate.owned, gate.layout
+    gate.close_sockets()
+    again = site.at_director(lambda: Gate.open(layouts=(layout,), own=owned))
+    assert again.covered() == {VIP6}
+    again.install({})
+    assert again.covered() == set()
+    again.close_sockets()
+
+
+def test_a_reload_adds_and_retires_groups_and_touches_no_other(site: Site, gate: Gate, client: Client) -> None:
     gate.arm(GROUP, 0, LONG)
     gate.activate(GROUP, 0)
     gate.install({GROUP: GateGroup((VIP4,)), "a group with an odd name!": GateGroup((VIP6,))})
     assert client.kinds() == {"arp": True, "ping": True, "ns": False, "ping6": False}
+    odd = gate_rules.label("a group with an odd name!")
+    assert {f"armed0_{odd}", f"active1_{odd}", f"in6_{odd}"} < set(site.nft("list ruleset").split())
     gate.install(GROUPS)
+    assert odd not in site.nft("list ruleset")
     assert client.kinds() == LIT
     gate.install({})
+    assert GROUP not in site.nft("list ruleset")
     assert client.kinds() == LIT, "addresses that are named no more are not ours to stop"
     assert gate.verify() == ""
 
@@ -380,6 +462,72 @@ def test_an_owner_takes_nothing_from_who_should_get_it_from_the_owner(site: Site
         assert client.kinds() == {"arp": True, "ping": False, "ns": True, "ping6": False}
         gate.set_forwarders([])
         gate.close(GROUP)
+    gate.close_sockets()
+
+
+def test_forwarders_are_nothing_to_a_group_that_is_not_shared(site: Site, client: Client) -> None:
+    gate = site.at_director(Gate.open)
+    gate.install(GROUPS, forwarders=[CLIENT_MAC])
+    assert client.kinds() == DARK
+    gate.arm(GROUP, 1, LONG)
+    gate.activate(GROUP, 1)
+    assert client.kinds() == LIT
+    gate.close_sockets()
+
+
+def test_what_nft_shows_says_why_and_that_it_comes_before_a_firewall(site: Site) -> None:
+    gate = site.at_director(lambda: Gate.open(own=False))
+    gate.install(SHARED)
+    shown = site.nft("list ruleset")
+    hooks = re.findall(r"type filter hook (\w+) priority (.*); policy accept", shown)
+    assert [(hook, priority.replace("raw - 10", "-310")) for hook, priority in hooks] == [
+        ("prerouting", "-310"),
+        ("output", "-310"),
+        ("output", "-310"),
+    ]
+    assert re.findall(r"\S+ \S+ drop", shown) == ["bytes 0 drop"] * shown.count("drop comment"), "each has a counter"
+    chains = re.findall(r"chain (\w+) {(.*?)}", shown, re.DOTALL)
+    incoming = ("forwarded to the owner", "forwarded to the owner", "forwarded by the owner", "not the owner")
+    assert {name: tuple(re.findall(r'comment "(.*)"', rules)) for name, rules in chains} == {
+        **dict.fromkeys(("input", "output"), ()),
+        **dict.fromkeys(("in4_web", "in6_web"), incoming),
+        **dict.fromkeys(("out4_web", "out6_web", "na6_web", "arp4_web"), ("not the owner",)),
+    }
+    gate.close_sockets()
+
+
+def test_where_the_kernel_has_no_other_family_a_bridge_is_the_gate(site: Site, client: Client) -> None:
+    site.ip(
+        "address flush dev eth0",
+        "link add br0 type bridge mcast_snooping 0",
+        f"link set br0 address {DIRECTOR_MAC}",
+        "link set eth0 master br0",
+        "link set br0 up",
+        f"address add {DIRECTOR4}/24 dev br0",
+        f"address add {DIRECTOR6}/64 dev br0 nodad",
+        f"address add {VIP4}/32 dev br0",
+        f"address add {VIP6}/128 dev br0 nodad",
+        f"address add {LIKE_VIP4}/128 dev br0 nodad",
+        f"neighbour replace {CLIENT4} lladdr {CLIENT_MAC} dev br0 nud permanent",
+        f"neighbour replace {CLIENT6} lladdr {CLIENT_MAC} dev br0 nud permanent",
+    )
+    assert client.kinds() == LIT
+    gate = site.at_director(lambda: Gate.open(layouts=(Layout.BRIDGE,)))
+    gate.install(GROUPS)
+    for slot in (0, 1):
+        assert client.kinds() == DARK
+        assert client.answered("ping6", LIKE_VIP4)
+        gate.arm(GROUP, slot, LONG)
+        assert client.kinds() == DARK
+        gate.activate(GROUP, slot)
+        assert client.kinds() == LIT
+        gate.close(GROUP)
+    gate.install(SHARED, forwarders=[CLIENT_MAC])
+    assert client.kinds() == SERVES
+    assert gate.verify() == ""
+    gate.arm(GROUP, 0, LONG)
+    gate.activate(GROUP, 0)
+    assert client.kinds() == {"arp": True, "ping": False, "ns": True, "ping6": False}
     gate.close_sockets()
 
 

@@ -15,6 +15,28 @@ def test_names_of_groups_become_names_that_nft_reads() -> None:
     assert len(gate_rules.armed(0, odd)) < 64
 
 
+def test_a_name_of_forty_characters_stands_as_it_is_and_a_longer_one_is_cut() -> None:
+    assert gate_rules.label("a" * 40) == "a" * 40
+    assert gate_rules.label("a" * 41) == "a" * 31 + "_c0f8bd4d"
+    assert gate_rules.label("a" * 42).startswith("a" * 31 + "_")
+    assert gate_rules.label("web-1").startswith("web_1_")
+    assert gate_rules.label("wéb") != gate_rules.label("w_b") == "w_b"
+
+
+def test_groups_are_known_by_their_sets() -> None:
+    names = [gate_rules.armed(0, "web"), gate_rules.active(0, "web"), gate_rules.armed(1, "mail"), "vips_in4"]
+    assert gate_rules.labels_of_sets(names) == {"web"}
+    assert gate_rules.labels_of_sets([gate_rules.armed(0, "armed0_"), gate_rules.armed(0, "b")]) == {"armed0_", "b"}
+
+
+def test_two_groups_with_one_address_are_refused_in_whatever_spelling() -> None:
+    groups = {"web": GateGroup(("2001:db8::1",)), "mail": GateGroup(("2001:DB8:0::1",))}
+    with pytest.raises(ValueError, match="2001:DB8:0::1 belongs to two groups, mail is one of them"):
+        gate_rules.map_elements(Layout.INET, "t", groups)
+    twice = gate_rules.map_elements(Layout.SPLIT, "t", {"web": GateGroup(("192.0.2.1", "192.0.2.1"))})
+    assert sum(len(elements) for elements in twice.values()) == 3
+
+
 @pytest.mark.parametrize("layout", list(Layout))
 def test_every_way_of_answering_has_its_map(layout: Layout) -> None:
     groups = {"web": GateGroup(("192.0.2.1", "2001:db8::1"))}

@@ -20,7 +20,12 @@ from hawatch.cluster.wire import (
     LATELY_MAX,
     MAGIC,
     NUMBER_MAX,
+    PAUSED,
+    READY,
+    SEEN,
     TAG_BYTES,
+    UNABLE,
+    UNSURE,
     VERSION,
     Claim,
     Codec,
@@ -88,6 +93,59 @@ def test_no_more_datagrams_than_needed(messages):
     assert all(len(one) + len(two) > BODY_BYTES_MAX - 64 for one, two in itertools.pairwise(bodies))
 
 
+@pytest.mark.parametrize(
+    ("message", "data"),
+    [
+        (Heartbeat(0x0102030405060708, 0x1122, 0x1F), "01 0102030405060708 1122 1f"),
+        (Claim(0xFFEEDDCCBBAA9988, 5, 0x0102), "02 ffeeddccbbaa9988 05 0000000000000102"),
+        (Ping(0xFFEEDDCCBBAA9988), "03 ffeeddccbbaa9988"),
+        (Pong(0xFFEEDDCCBBAA9988, 2), "04 ffeeddccbbaa9988 0000000000000002"),
+        (Request(1, 2, 3, 4, 5), "05 0000000000000001 0000000000000002 0000000000000003 0000000000000004 0000000000000005"),
+        (Grant(1, 2, 3), "06 0000000000000001 0000000000000002 0000000000000003"),
+        (Deny(1, 2, 5, 3, 4, 6), "07 0000000000000001 0000000000000002 05 0000000000000003 0000000000000004 0000000000000006"),
+        (Release(1, 2, 3, 1), "08 0000000000000001 0000000000000002 0000000000000003 01"),
+        (Handover(1, 2), "09 0000000000000001 0000000000000002"),
+    ],
+)  # fmt: skip
+def test_messages_are_the_bytes_of_the_documentation(message, data):
+    """Directors of different releases understand each other: what is sent changes with the version only."""
+    assert encode_messages([message]) == [bytes.fromhex(data)]
+    assert decode_messages(bytes.fromhex(data)) == [message]
+
+
+def test_a_datagram_is_the_bytes_of_the_documentation():
+    signed = bytes.fromhex(
+        "6877 02 01 fbae041b02c41ed0 ca978112ca1bbdca 0000000000000007 0000000000000009 00000000000000ff 03 000000000000000b"
+    )
+    codec = Codec("site", [ME], RING, 0xFF)
+    data = codec.encode(ME, 7, 9, encode_messages([Ping(11)])[0])
+    assert data == signed + hmac.digest(KEY, signed, "sha256")[:16]
+    assert codec.decode(data) == Datagram(ME, 7, 9, [Ping(11)], 0xFF)
+
+
+def test_numbers_on_the_wire_are_those_of_the_documentation():
+    assert [(state.name, int(state)) for state in GroupState] == [
+        ("STANDBY", 0), ("CANDIDATE", 1), ("OWNER", 2), ("CLOSING", 3), ("RELEASED", 4), ("CONFLICT", 5),
+    ]  # fmt: skip
+    assert [(reason.name, int(reason)) for reason in DenyReason] == [
+        ("HELD", 1), ("SILENT", 2), ("TOO_LONG", 3), ("MEMBERS", 4), ("UNKNOWN", 5),
+    ]  # fmt: skip
+    assert (READY, PAUSED, UNABLE, SEEN, UNSURE, HEARTBEAT_FLAGS) == (1, 2, 4, 8, 16, 31)
+    assert BY_ADMIN == 1
+    assert NUMBER_MAX == 2**62 - 1
+
+
+def test_datagrams_are_filled_to_the_last_byte():
+    beats = [Heartbeat(number, 0, 0) for number in range(2 * 95 + 1)]
+    bodies = encode_messages(beats)
+    assert [len(body) for body in bodies] == [95 * 12, 95 * 12, 12]
+    datagrams = [CODEC.encode(ME, 1, 1, body) for body in bodies]
+    assert [len(data) for data in datagrams] == [1200, 1200, 72]
+    assert [message for data in datagrams for message in CODEC.decode(data).messages] == beats
+    assert [len(body) for body in encode_messages([*beats[:93], Grant(1, 2, 3)])] == [93 * 12, 25], "one byte too many"
+    assert encode_messages([]) == []
+
+
 def test_every_message_type_is_tried():
     tried = {Heartbeat, Claim, Ping, Pong, Request, Grant, Deny, Release, Handover}
     assert tried == {make for _, make in FORMATS.values()}
@@ -126,7 +184,10 @@ def test_a_body_of_noise_with_a_right_tag_never_raises(body):
     ("data", "cause"),
     [
         (b"", Rejection.TOO_SHORT),
-        (GOOD + bytes(DATAGRAM_BYTES_MAX), Rejection.TOO_LONG),
+        (GOOD[: 44 + 16], Rejection.TOO_SHORT),
+        (GOOD[: 44 + 16 + 1], Rejection.TAG),
+        (GOOD + bytes(1201 - len(GOOD)), Rejection.TOO_LONG),
+        (GOOD + bytes(1200 - len(GOOD)), Rejection.TAG),
         (b"xx" + GOOD[2:], Rejection.MAGIC),
         (GOOD[:2] + b"\x01" + GOOD[3:], Rejection.VERSION),
         (GOOD[:3] + b"\x02" + GOOD[4:], Rejection.KEY),
@@ -136,6 +197,7 @@ def test_a_body_of_noise_with_a_right_tag_never_raises(body):
         (tagged(GOOD[:-TAG_BYTES], OTHER_KEY), Rejection.TAG),
         (tagged(HEADER.pack(MAGIC, VERSION, 1, CODEC.cluster, ME, NUMBER_MAX + 1, 1, 0) + b"\x03" + bytes(8)), Rejection.MALFORMED),
         (tagged(HEADER.pack(MAGIC, VERSION, 1, CODEC.cluster, ME, 1, 0, 0) + b"\x03" + bytes(8)), Rejection.MALFORMED),
+        (tagged(HEADER.pack(MAGIC, VERSION, 1, CODEC.cluster, ME, 1, NUMBER_MAX + 1, 0) + b"\x03" + bytes(8)), Rejection.MALFORMED),
     ],
 )  # fmt: skip
 def test_every_cause_has_its_name(data, cause):
@@ -152,9 +214,12 @@ def test_every_cause_has_its_name(data, cause):
         Request(1, NUMBER_MAX + 1, 1, 1, 1),
         Request(1, 1, 1, 0, 1),
         Request(1, 1, 1, 1, NUMBER_MAX + 1),
+        Request(1, 1, 1, NUMBER_MAX + 1, 1),
         Grant(1, 1, NUMBER_MAX + 1),
         Deny(1, 1, 0, 1, 1, 1),
+        Deny(1, 1, 6, 1, 1, 1),
         Deny(1, 1, 1, 1, NUMBER_MAX + 1, 1),
+        Deny(1, 1, 1, 1, 1, NUMBER_MAX + 1),
         Release(1, 1, 1, 2),
         Release(1, NUMBER_MAX + 1, 1, 0),
         Pong(1, NUMBER_MAX + 1),
@@ -165,9 +230,32 @@ def test_values_that_no_node_sends_are_refused(message):
     assert decode_messages(encode_messages([Ping(1), message])[0]) is None
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        Heartbeat(NUMBER_MAX, 65535, HEARTBEAT_FLAGS),
+        Claim(2**64 - 1, GroupState.CONFLICT, NUMBER_MAX),
+        Ping(2**64 - 1),
+        Pong(2**64 - 1, NUMBER_MAX),
+        Request(2**64 - 1, NUMBER_MAX, 2**64 - 1, NUMBER_MAX, NUMBER_MAX),
+        Grant(2**64 - 1, 2**64 - 1, NUMBER_MAX),
+        Deny(2**64 - 1, 2**64 - 1, DenyReason.UNKNOWN, 2**64 - 1, NUMBER_MAX, NUMBER_MAX),
+        Release(2**64 - 1, NUMBER_MAX, 2**64 - 1, BY_ADMIN),
+        Handover(2**64 - 1, 2**64 - 1),
+    ],
+)
+def test_the_largest_values_are_taken(message):
+    (body,) = encode_messages([message])
+    datagram = CODEC.decode(CODEC.encode(ME, NUMBER_MAX, NUMBER_MAX, body))
+    assert datagram == Datagram(ME, NUMBER_MAX, NUMBER_MAX, [message])
+
+
 def test_an_unknown_type_and_a_cut_message_are_refused():
     assert decode_messages(b"\xff" + bytes(8)) is None
+    assert decode_messages(b"\x00" + bytes(8)) is None
+    assert decode_messages(b"\x0a" + bytes(8)) is None
     assert decode_messages(b"\x03" + bytes(7)) is None
+    assert decode_messages((b"\x03" + bytes(8)) * 2 + b"\x03" + bytes(7)) is None
     assert decode_messages(b"") == []
 
 
