@@ -97,7 +97,7 @@ def test_no_more_datagrams_than_needed(messages):
     ("message", "data"),
     [
         (Heartbeat(0x0102030405060708, 0x1122, 0x1F), "01 0102030405060708 1122 1f"),
-        (Claim(0xFFEEDDCCBBAA9988, 5, 0x0102), "02 ffeeddccbbaa9988 05 0000000000000102"),
+        (Claim(0xFFEEDDCCBBAA9988, 5, 0x0102, 0x0A0B0C0D), "02 ffeeddccbbaa9988 05 0000000000000102 0a0b0c0d"),
         (Ping(0xFFEEDDCCBBAA9988), "03 ffeeddccbbaa9988"),
         (Pong(0xFFEEDDCCBBAA9988, 2), "04 ffeeddccbbaa9988 0000000000000002"),
         (Request(1, 2, 3, 4, 5), "05 0000000000000001 0000000000000002 0000000000000003 0000000000000004 0000000000000005"),
@@ -115,7 +115,7 @@ def test_messages_are_the_bytes_of_the_documentation(message, data):
 
 def test_a_datagram_is_the_bytes_of_the_documentation():
     signed = bytes.fromhex(
-        "6877 02 01 fbae041b02c41ed0 ca978112ca1bbdca 0000000000000007 0000000000000009 00000000000000ff 03 000000000000000b"
+        "6877 03 01 fbae041b02c41ed0 ca978112ca1bbdca 0000000000000007 0000000000000009 00000000000000ff 03 000000000000000b"
     )
     codec = Codec("site", [ME], RING, 0xFF)
     data = codec.encode(ME, 7, 9, encode_messages([Ping(11)])[0])
