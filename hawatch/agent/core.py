@@ -58,6 +58,7 @@ from hawatch.agent.messages import (
     WorkerLost,
     WorkerStarted,
 )
+from hawatch.agent.moves import refuse_moves, remember_groups
 from hawatch.agent.ownership import Ownership, OwnershipSource, own_alone
 from hawatch.agent.priority import run_promptly
 from hawatch.agent.process import notify_service_manager
@@ -65,7 +66,7 @@ from hawatch.agent.runtime import check_may_give
 from hawatch.agent.settings import Settings, keep_what_needs_restart, make_settings, settings_to_file, wall_ns
 from hawatch.agent.state import AdminState
 from hawatch.agent.status import StatusInputs, encode_status
-from hawatch.config.diff import describe_changes, unsafe_moves
+from hawatch.config.diff import describe_changes, groups_of_addresses
 from hawatch.config.load import read_content
 from hawatch.errors import ConfigError, HawatchError, KernelError, LocalError, RefusedError
 from hawatch.model import Admin, DestinationKey, Event, Plan, ServiceKey, Severity
@@ -96,6 +97,12 @@ class Legacy:
     """Makes what decides on ownership."""
 
 
+def _remember(settings: Settings, content: bytes) -> None:
+    """Leave to the next start what it is to know of this configuration."""
+    remember(settings, content)
+    remember_groups(settings)
+
+
 @dataclass(frozen=True, slots=True)
 class _Prepared:
     """What a reload is carried out with."""
@@ -103,7 +110,7 @@ class _Prepared:
     settings: Settings
     changes: list[str]
     remember: Callable[[], None]
-    """Leaves to the next start what it may do at once."""
+    """Leaves to the next start what it is to know."""
     kernels: list[Kernel]
     """Those that are not open yet."""
     descriptor: int
@@ -287,8 +294,8 @@ class Core:
         changes = [str(change) for change in describe_changes(self.settings.config, new.config)]
         settings = keep_what_needs_restart(self.settings, new)
         if settings.config.leased:
-            if moves := unsafe_moves(self.settings.config, settings.config):
-                raise RefusedError("; ".join(moves))
+            advice = "first remove it and reload every director, then add it and reload again"
+            refuse_moves(groups_of_addresses(self.settings.config.group), settings.config.group, advice)
             from hawatch.agent.lease_site import read_keys
 
             read_keys(settings.config)  # a file without keys is refused with everything else
@@ -307,7 +314,7 @@ class Core:
             for kernel in kernels:
                 kernel.close()
             raise RefusedError(f"{error.strerror}; nothing was changed") from error
-        return _Prepared(settings, changes, partial(remember, new, content), kernels, descriptor)
+        return _Prepared(settings, changes, partial(_remember, new, content), kernels, descriptor)
 
     def _adopt(self, prepared: _Prepared) -> list[str]:
         """Make new settings the ones in force, and return what that means beside what the file says.

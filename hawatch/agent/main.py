@@ -13,6 +13,7 @@ from hawatch.agent.keeper import Keeper, Mains
 from hawatch.agent.kernel import LINUX, KernelSource
 from hawatch.agent.limits import raise_file_limit
 from hawatch.agent.memento import make_memento
+from hawatch.agent.moves import remember_groups
 from hawatch.agent.output import never_wait_for_output
 from hawatch.agent.ownership import Emit, Ownership, SingleOwnership, Vips, has_vips
 from hawatch.agent.priority import fork_promptly
@@ -71,6 +72,7 @@ def keep(settings: Settings, kernels: KernelSource, content: bytes = b"") -> int
     try:
         locks.append(lock_state(places))
         remember(settings, content)
+        remember_groups(settings)
         for check in settings.plan.checks.values():
             probe_class(check.type)  # imported before the fork
 

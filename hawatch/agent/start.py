@@ -45,6 +45,9 @@ def check_settings(settings: Settings) -> None:
         from hawatch.agent.lease_site import read_keys
 
         read_keys(settings.config)
+        from hawatch.agent.moves import refuse_moves_since_last_start
+
+        refuse_moves_since_last_start(settings)
     if settings.config.leased or settings.config.group:
         check_permissions()
     LINUX.check(settings.plan)

@@ -127,23 +127,21 @@ def group_changes(before: tuple[Group, ...], after: tuple[Group, ...]) -> Iterat
         yield from (f"{name}: {text}" for text in changed_keys(old, new, skip=("name", "addresses")))
 
 
-def unsafe_moves(old: Config, new: Config) -> list[str]:
-    """Return a sentence for each address that goes from one group to another one at once, though both are shared.
+def unsafe_moves(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each address that goes from one group to another one at once; given the groups by address.
 
     A director that has not read the new file yet could own the old group, and one that has the new one. A group that
     only gets another name is no such case: a node votes on what its own configuration names.
     """
-    before, after = groups_of_addresses(old.group), groups_of_addresses(new.group)
     names, later_names = set(before.values()), set(after.values())
     return [
-        f"address {address} goes from group {group} to group {after[address]}, and two directors could own it"
-        " meanwhile: first remove it and reload every director, then add it and reload again"
+        f"address {address} goes from group {group} to group {after[address]}"
         for address, group in before.items()
         if after.get(address, group) != group and (group in later_names or after[address] in names)
     ]
 
 
-def groups_of_addresses(groups: tuple[Group, ...]) -> dict[str, str]:
+def groups_of_addresses(groups: Iterable[Group]) -> dict[str, str]:
     """Return the group of each address, whatever its prefix length."""
     return {vip.address.partition("/")[0]: group.name for group in groups for vip in group.addresses}
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hawatch.config.diff import describe_changes, unsafe_moves
+from hawatch.config.diff import describe_changes, groups_of_addresses, unsafe_moves
 from hawatch.config.load import load_text
 from tests.unit.config.fakes import FAKES, SERVICE, SITE
 
@@ -118,5 +118,5 @@ def groups(**addresses: str) -> str:
     ids=["one more", "another name", "two become one", "one becomes two", "moved", "exchanged"],
 )
 def test_addresses_that_go_from_one_group_to_another(old, new, moved):
-    before, after = load_text(old, probes=FAKES), load_text(new, probes=FAKES)
+    before, after = (groups_of_addresses(load_text(text, probes=FAKES).group) for text in (old, new))
     assert [sentence.split()[1] for sentence in unsafe_moves(before, after)] == moved
