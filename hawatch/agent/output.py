@@ -58,5 +58,4 @@ def open_standard_descriptors() -> None:
 
 def never_wait_for_output() -> None:
     """Make standard output and standard error of this process, and of those that it forks, never wait."""
-    open_standard_descriptors()
     sys.stdout, sys.stderr = UnwaitingOutput(1), UnwaitingOutput(2)

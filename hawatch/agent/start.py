@@ -7,7 +7,6 @@ loaded (see `head_start`).
 from __future__ import annotations
 
 from hawatch.agent.head_start import get_ahead, take_head_start
-from hawatch.agent.output import open_standard_descriptors
 from hawatch.agent.places import Places
 from hawatch.agent.process import Capability, permitted_capabilities
 from hawatch.agent.settings import Settings, make_settings
@@ -22,7 +21,6 @@ def start_agent(places: Places, node_wanted: str) -> int:
     that need no check: they may be in the kernel's table.
     """
     is_ahead = take_head_start(places, node_wanted) is not None
-    open_standard_descriptors()
     from hawatch.config.load import read_content
 
     content = read_content(places.config_file)

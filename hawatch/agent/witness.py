@@ -20,7 +20,7 @@ from hawatch.agent.apart import Apart, do_apart
 from hawatch.agent.lease_memory import LeaseMemory
 from hawatch.agent.lease_site import membership_of, read_keys
 from hawatch.agent.node_loop import NodeLoop
-from hawatch.agent.output import never_wait_for_output, open_standard_descriptors
+from hawatch.agent.output import never_wait_for_output
 from hawatch.agent.places import Places
 from hawatch.agent.priority import run_promptly
 from hawatch.agent.process import notify_service_manager
@@ -63,7 +63,6 @@ def read_part(places: Places, node_wanted: str) -> Part:
 
 def run_witness(places: Places, node_wanted: str) -> int:
     """Run until told to stop. Raises ConfigError, UsageError, LocalError before anything is touched."""
-    open_standard_descriptors()
     part = do_apart(lambda: read_part(places, node_wanted))
     never_wait_for_output()
     locks = [lock_runtime(places)]
