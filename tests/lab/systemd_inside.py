@@ -74,6 +74,7 @@ to = ["ops@example.org"]
 from = "hawatch@example.org"
 server = "127.0.0.1:2525"
 tls = "none"
+burst = 1000
 """
 COMMAND = """#!/bin/sh
 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/opt/hawatch/lib:/opt/hawatch/packages exec {python} -P -m hawatch.cli.main "$@"
