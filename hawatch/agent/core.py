@@ -294,7 +294,10 @@ class Core:
         changes = [str(change) for change in describe_changes(self.settings.config, new.config)]
         settings = keep_what_needs_restart(self.settings, new)
         if settings.config.leased:
-            advice = "first remove it and reload every director, then add it and reload again"
+            advice = (
+                "first remove it and reload every director, then add it and reload again; put the file right, for a"
+                " start is refused, too"
+            )
             refuse_moves(groups_of_addresses(self.settings.config.group), settings.config.group, advice)
             from hawatch.agent.lease_site import read_keys
 
@@ -322,6 +325,9 @@ class Core:
         The keeper is told first: the next core is born with them.
         """
         settings = prepared.settings
+        before, after = (groups_of_addresses(each.config.group) for each in (self.settings, settings))
+        if after.keys() - before.keys() and (differing := self.ownership.differing()):
+            raise RefusedError(f"{differing[0]}; before that no address is added, and nothing was changed")
         if not send_leash(self._leash, Adopt(), prepared.descriptor):
             raise RefusedError("the keeper does not listen; nothing was changed")
         told = self.admin.follow(settings.plan)

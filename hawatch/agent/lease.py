@@ -25,7 +25,8 @@ from hawatch.cluster.node import Node
 from hawatch.cluster.report import differences, owner_of, report
 from hawatch.control.protocol import ALL
 from hawatch.errors import ConfigError, KernelError, LocalError, RefusedError
-from hawatch.model import NS_PER_MS, NS_PER_S, Event, Plan, Severity
+from hawatch.health.schedule import JITTER_NS_MAX
+from hawatch.model import NS_PER_MS, NS_PER_S, Event, Severity
 
 STOP_S = 3.0
 """Giving everything away may take so long at the agent's end."""
@@ -63,8 +64,8 @@ class GroupEffects(Effects, Protocol):
     def set_settings(self, settings: Settings) -> None:
         """Have this configuration ready for `InstallGroups`."""
 
-    def fitness(self) -> tuple[Sequence[str], Sequence[str]]:
-        """Return the interfaces that are down, and the gateways when none of them answers. Never waits."""
+    def fitness(self) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
+        """Return the interfaces that are down, those that lack IPv6, and gateways when none answers. Never waits."""
 
     def close_sockets(self) -> None:
         """Let go; what is in the kernel stays."""
@@ -80,7 +81,7 @@ class LeasedOwnership:
         self, settings: Settings, make_effects: MakeEffects, *, paused: bool, remember: Callable[[bool], None]
     ) -> None:
         self._settings = settings
-        self._apart_ns = apart_ns(settings.plan)
+        self._apart_ns = apart_ns(settings)
         self._make_effects = make_effects
         self._paused = paused
         self._remember = remember
@@ -158,9 +159,9 @@ class LeasedOwnership:
         punctuality = Punctuality(self._settings.config.cluster.parameters.heartbeat_ns // 2)
         punctual = True
         while True:
-            down, silent = effects.fitness()
+            down, without_ipv6, silent = effects.fitness()
             sight = Sight(*self._count_servers())
-            points, missing = score(down, sight, silent, punctual=punctual)
+            points, missing = score(down, without_ipv6, sight, silent, punctual=punctual)
             found = FitnessChanged(points, missing, sight.sure, self._apart_ns)
             if found != last:
                 last = found
@@ -191,7 +192,7 @@ class LeasedOwnership:
     def set_settings(self, settings: Settings) -> None:
         """Go on by a new configuration."""
         before, self._settings = self._settings, settings
-        self._apart_ns = apart_ns(settings.plan)
+        self._apart_ns = apart_ns(settings)
         if self._loop is None or self._effects is None:
             return
         if before.config.group != settings.config.group:
@@ -245,9 +246,11 @@ class LeasedOwnership:
 
     def warnings(self) -> list[str]:
         """Return what is wrong with the groups' addresses, a sentence each."""
-        if self._loop is None or self._effects is None:
-            return []
-        return [*self._effects.problems(), *differences(self._loop.node)]
+        return [*(self._effects.problems() if self._effects is not None else []), *self.differing()]
+
+    def differing(self) -> list[str]:
+        """Return a sentence for each director by whose file a group has other addresses."""
+        return differences(self._loop.node) if self._loop is not None else []
 
     async def switchover(self, group: str, to: str) -> StatusPart:
         """Move ownership; return when the successor answers for it."""
@@ -278,13 +281,16 @@ class LeasedOwnership:
         return {"text": f"{answer.text}{after}", "took_ms": round(took_ms, 1)}
 
 
-def apart_ns(plan: Plan) -> int:
+def apart_ns(settings: Settings) -> int:
     """Return how far apart two directors may notice the same of all their servers.
 
-    Each looks at its own moments: they differ by an interval, a timeout, and a look at the fitness.
+    Each looks at its own moments: they differ by an interval, a timeout, a look at the fitness, and the heartbeat that
+    tells it.
     """
-    longest_ns = max((check.interval_ns + check.timeout_ns for check in plan.checks.values()), default=0)
-    return min(APART_NS_MAX, longest_ns + int(FITNESS_INTERVAL_S * NS_PER_S)) if longest_ns else 0
+    longest_ns = max((check.interval_ns + check.timeout_ns for check in settings.plan.checks.values()), default=0)
+    heartbeat_ns = settings.config.cluster.parameters.heartbeat_ns
+    told_ns = int(FITNESS_INTERVAL_S * NS_PER_S) + JITTER_NS_MAX + heartbeat_ns
+    return min(APART_NS_MAX, longest_ns + told_ns) if longest_ns else 0
 
 
 def _first(error: BaseException) -> BaseException:

@@ -370,12 +370,12 @@ class KernelEffects:
         self._links_changed = trio.Event()
         await self._links_changed.wait()
 
-    def fitness(self) -> tuple[Sequence[str], Sequence[str]]:
-        """Return what is wrong with interfaces, and the gateways when none of them answers."""
-        wrong = [f"{name} is down" for name in sorted(self.interfaces()) if not carrier(name)]
+    def fitness(self) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
+        """Return the interfaces that are down, those that lack IPv6, and the gateways when none of them answers."""
+        down = sorted(name for name in self.interfaces() if not carrier(name))
         six = {vip.interface for vips in self._vips.values() for vip in vips if vip.family is Family.IPV6}
-        wrong += [f"{name} has no IPv6" for name in sorted(six) if not has_ipv6(name)]
-        return wrong, () if self._gateway.answers else self._gateway.gateways
+        lacking = sorted(name for name in six if not has_ipv6(name))
+        return down, lacking, () if self._gateway.answers else self._gateway.gateways
 
 
 def is_bridge(interface: str) -> bool:

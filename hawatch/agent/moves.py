@@ -8,6 +8,7 @@ what would do both is refused: by a reload, and by a start, which knows the form
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from hawatch.agent.words_file import read_words, write_words
@@ -49,8 +50,9 @@ def remember_groups(settings: Settings) -> None:
     path = groups_file(settings)
     if settings.config.leased:
         words = sorted(f"{address}={group}" for address, group in groups_of_addresses(settings.config.group).items())
-        if read_words(path) != set(words):
-            write_words(path, words)
+        if read_words(path) != set(words) and write_words(path, words):
+            with suppress(OSError):  # what is there is out of date, and would refuse what is right
+                path.unlink()
 
 
 def known_groups(path: Path) -> dict[str, str]:

@@ -47,6 +47,9 @@ class Ownership(Protocol):
     def warnings(self) -> list[str]:
         """Return what is wrong with the groups' addresses, a sentence each."""
 
+    def differing(self) -> list[str]:
+        """Return a sentence for each director by whose file a group has other addresses."""
+
     async def switchover(self, group: str, to: str) -> StatusPart:
         """Move ownership, and return what came of it; raise RefusedError with the reason why not."""
 
@@ -146,6 +149,10 @@ class SingleOwnership:
     def warnings(self) -> list[str]:
         """Return what is wrong with the addresses, a sentence each."""
         return self._vips.problems() if self._vips is not None else []
+
+    def differing(self) -> list[str]:
+        """There is no other director."""
+        return []
 
     async def switchover(self, group: str, to: str) -> StatusPart:
         """Refuse: nobody could take it."""

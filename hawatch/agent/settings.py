@@ -46,8 +46,12 @@ def load_settings(places: Places, node_wanted: str) -> Settings:
     return make_settings(read_content(places.config_file), places, node_wanted)
 
 
-def make_settings(data: bytes, places: Places, node_wanted: str) -> Settings:
-    """Return the settings of a file's content, as `load_settings` does."""
+def make_settings(data: bytes, places: Places, node_wanted: str, *, starting: bool = False) -> Settings:
+    """Return the settings of a file's content, as `load_settings` does.
+
+    An agent that is `starting` does without a password or a token that is not as it should be: what it is for does not
+    work then, and a director that does not start is worse.
+    """
     from hawatch.config.files import check_files
     from hawatch.config.load import read_bytes, report
     from hawatch.config.machine import clock_finding, clock_source
@@ -59,10 +63,12 @@ def make_settings(data: bytes, places: Places, node_wanted: str) -> Settings:
     node = find_node(config, node_wanted, socket.gethostname())
     votes_only = any(witness.name == node for witness in config.witness)
     findings = [found.finding for found in check_files(config)]
-    problems = [loaded.document.problem(found) for found in findings if not votes_only or found.path == KEY_FILE]
-    if problems:
-        raise report(name, problems)
-    warnings = tuple(str(warning) for warning in loaded.warnings)
+    problems = {found.path: loaded.document.problem(found) for found in findings}
+    fatal = [problem for path, problem in problems.items() if path == KEY_FILE or not (votes_only or starting)]
+    if fatal:
+        raise report(name, fatal)
+    borne = () if votes_only else tuple(problems.values())
+    warnings = tuple(str(warning) for warning in (*loaded.warnings, *borne))
     clock = clock_finding(config, clock_source())
     return Settings(
         config, make_plan(config, node), node, node_wanted, places, warnings, clock.message if clock else ""

@@ -24,7 +24,7 @@ def start_agent(places: Places, node_wanted: str) -> int:
     from hawatch.config.load import read_content
 
     content = read_content(places.config_file)
-    settings = make_settings(content, places, node_wanted)
+    settings = make_settings(content, places, node_wanted, starting=True)
     check_settings(settings)
     if not is_ahead:
         get_ahead(settings, content)

@@ -98,7 +98,7 @@ def held_back(group: Group, now_ns: int, *, adopted: bool) -> str:
         group.not_before_ns = group.defer_until_ns
         return "the last owner gave the group to another director, which comes first"
     if not group.invited and not adopted and not group.forced:
-        if site.doubts_gate(now_ns) and site.contenders():
+        if site.doubts_gate(now_ns) and group.takers():
             return "the kernel refused changes of the gate lately, so other directors come first: see nftables"
         settings = group.settings
         own_preferred = settings.prefer == site.name(site.me)

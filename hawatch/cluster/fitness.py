@@ -20,11 +20,15 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from hawatch.model import NS_PER_S
+
 MEMORY_FACTOR = 40
 BACKOFF_MAX = 5
+HOLD_NS_MAX = 10 * 60 * NS_PER_S
+"""However often a group moved, a director that stays fitter for so long gets it."""
 FITNESS_MAX = 65_535
 
-INTERFACES, SERVERS, GATEWAY, PUNCTUAL = 8, 4, 2, 1
+INTERFACES, IPV6, SERVERS, GATEWAY, PUNCTUAL = 16, 8, 4, 2, 1
 """What each thing is worth; each more than all that follow."""
 TURNS = 10
 """Turns of the loop that are looked back at for its punctuality."""
@@ -64,17 +68,24 @@ class Punctuality:
         return 2 * sum(self.late) < TURNS
 
 
-def score(wrong: Sequence[str], sight: Sight, silent: Sequence[str], *, punctual: bool) -> tuple[int, str]:
+def score(
+    down: Sequence[str], without_ipv6: Sequence[str], sight: Sight, silent: Sequence[str], *, punctual: bool
+) -> tuple[int, str]:
     """Return how fit a director is, and what is missing, "" for nothing.
 
-    `wrong` says what is wrong with interfaces ("eth0 is down"), `silent` the gateways when none of them answers.
+    `down` names the interfaces that are down, `without_ipv6` those that need it and have none, `silent` the gateways
+    when none of them answers.
     """
     found = 0
     missing = []
-    if wrong:
-        missing.append(f"interface {', '.join(wrong)}")
+    if down:
+        missing.append(f"interface {', '.join(down)} is down")
     else:
         found += INTERFACES
+    if without_ipv6:
+        missing.append(f"interface {', '.join(without_ipv6)} has no IPv6")
+    else:
+        found += IPV6
     if sight.blind:
         missing.append(f"none of {sight.count} real servers is up as seen from here")
     else:
@@ -143,9 +154,14 @@ class HoldDown:
     since_ns: int = 0
     least_ns: int = 0
 
+    def hold_ns(self) -> int:
+        """Return how long it takes without any move before."""
+        return max(self.base_ns, self.least_ns)
+
     def due_ns(self) -> int:
         """Return the instant at which the present contender has been better long enough."""
-        return self.since_ns + max(self.base_ns << self.doublings, self.least_ns)
+        hold_ns = self.hold_ns()
+        return self.since_ns + max(hold_ns, min(hold_ns << self.doublings, HOLD_NS_MAX))
 
     def consider(self, found: Better | None, now_ns: int, apart_ns: int = 0) -> bool:
         """Note who is better now; return whether it has been so for the whole of the hold-down.
@@ -163,6 +179,6 @@ class HoldDown:
 
     def handed_over(self, now_ns: int) -> None:
         """Note that the group moved for fitness: soon after the last time makes the next time later."""
-        recent = self.moved_ns >= 0 and now_ns - self.moved_ns < self.base_ns * MEMORY_FACTOR
+        recent = self.moved_ns >= 0 and now_ns - self.moved_ns < self.hold_ns() * MEMORY_FACTOR
         self.doublings = min(BACKOFF_MAX, self.doublings + 1) if recent else 0
         self.moved_ns, self.node = now_ns, 0

@@ -112,8 +112,8 @@ class Group:
         return claim is not None and claim.addresses != self.settings.addresses
 
     def takers(self) -> list[Contender]:
-        """Return the directors that could take the group now: those that know it with the same addresses."""
-        return [each for each in self.site.contenders() if self.said_by(each.node) and not self.differs_at(each.node)]
+        """Return the directors that could take the group now: those that know it, if with other addresses."""
+        return [each for each in self.site.contenders() if self.said_by(each.node)]
 
     def could_be_taken_by(self, node: int) -> bool:
         """Return whether another director could take the group now."""

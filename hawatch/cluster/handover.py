@@ -61,7 +61,12 @@ def hand_over(group: Group, now_ns: int) -> bool:
     site, settings = group.site, group.settings
     failback = settings.failback and not group.pinned
     own_preferred = settings.prefer == site.name(site.me)
-    sure = [each for each in group.takers() if not site.reports[each.node].flags & UNSURE]
+    sure = [
+        each
+        for each in group.takers()
+        if not site.reports[each.node].flags & UNSURE
+        and (each.fitness > site.fitness or not group.differs_at(each.node))  # an address is not lost for a preference
+    ]
     found = better(site.fitness, sure, settings.prefer, own_preferred=own_preferred, failback=failback)
     if not group.hold_down.consider(found, now_ns, site.apart_ns):
         return False
@@ -75,5 +80,9 @@ def hand_over(group: Group, now_ns: int) -> bool:
 def successor(group: Group) -> int:
     """Return the director that should have the group next, 0 when there is none that could."""
     prefer = group.settings.prefer
-    found = max(group.takers(), key=lambda each: (each.fitness, each.name == prefer), default=None)
+    found = max(
+        group.takers(),
+        key=lambda each: (not group.differs_at(each.node), each.fitness, each.name == prefer),
+        default=None,
+    )
     return found.node if found is not None else 0

@@ -91,6 +91,8 @@ class Requests:
                 handover.successor(group) if group.state is GroupState.OWNER else site.me
             )
             refusal, moving = self.movable(group, target, now_ns)
+            if moving and not command.to:
+                refusal = self.loses_addresses(group, target, now_ns)
             if refusal:
                 return refusal
             if moving:
@@ -122,8 +124,6 @@ class Requests:
             hindrance = site.hindrance(now_ns)
             if hindrance:
                 return hindrance, False
-            if claim and group.differs_at(claim[0]):
-                return f"{site.name(claim[0])} has {OTHER_ADDRESSES}", False
             if site.doubts_gate(now_ns):
                 return "the kernel refused changes of the gate lately: see nftables", False
             if not site.proven(now_ns):
@@ -133,6 +133,14 @@ class Requests:
         elif not owner:
             return f"nobody owns {group.name}: ask on {site.name(target)} itself", False
         return "", True
+
+    def loses_addresses(self, group: Ownership, target: int, now_ns: int) -> str:
+        """Return why nobody should move a group without naming the director that is to have it."""
+        claim = self.site.owner_claim(group.group, now_ns)
+        other = target if group.state is GroupState.OWNER else claim[0] if claim else 0
+        if not other or not group.differs_at(other):
+            return ""
+        return f"{group.name}: {self.site.name(other)} has {OTHER_ADDRESSES}; --to {self.site.name(target)} moves it"
 
     def others(self, group: Ownership) -> str:
         """Say what is the matter with the other directors."""
@@ -153,7 +161,7 @@ class Requests:
         if any(each.node == node for each in site.contenders()):
             if group.said_by(node) is None:
                 return "does not know this group: reload it there"
-            return f"has {OTHER_ADDRESSES}" if group.differs_at(node) else "may own"
+            return "may own"
         return "has no majority of nodes that answer it"
 
     def giveaway(self, command: AdminCommand, _groups: list[Ownership], now_ns: int) -> str:

@@ -294,6 +294,31 @@ def test_a_reload_moves_no_address_from_one_group_to_another(pair: Pair) -> None
 
 
 @pytest.mark.netns
+def test_while_files_differ_no_address_is_added(pair: Pair) -> None:
+    def with_group(config: str, *numbers: int) -> str:
+        rows = ", ".join(f'{{ address = "192.168.1.{number}/32", interface = "eth0" }}' for number in numbers)
+        return f'{config}\n[[group]]\nname = "g"\naddresses = [{rows}]\n'
+
+    first, second = pair.lvs1.config, pair.lvs2.config
+    pair.lvs1.write(with_group(first, 131))
+    pair.lvs2.write(with_group(second, 132))
+    assert pair.lvs1.ctl("reload").status == pair.lvs2.ctl("reload").status == DONE
+    words = "g: lvs2 has other addresses in this group by its file: make the files the same, and reload both"
+    until(lambda: words in pair.lvs1.status()["warnings"], "the status warns")
+    pair.lvs1.write(with_group(first, 131, 133))
+    said = pair.lvs1.ctl("reload")
+    assert said.status == REFUSED
+    assert f"{words}; before that no address is added, and nothing was changed" in said.err
+    pair.lvs2.write(with_group(second, 131))
+    assert pair.lvs2.ctl("reload").status == REFUSED
+    pair.lvs2.write(second)
+    assert pair.lvs2.ctl("reload").status == DONE
+    pair.lvs1.write(first)
+    assert pair.lvs1.ctl("reload").status == DONE
+    until(lambda: not [text for text in pair.lvs1.status()["warnings"] if "other addresses" in text], "all is well")
+
+
+@pytest.mark.netns
 def test_what_was_given_away_stays_so_through_a_restart(pair: Pair) -> None:
     assert pair.lvs1.ctl("giveaway", "--json").status == DONE
     assert pair.lvs2.has(VIP)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from hawatch.agent.settings import Settings, load_settings
 from hawatch.cli.main import main
 from hawatch.cluster.effects import Command, NodeEvent
 from hawatch.cluster.membership import FormerRun
+from hawatch.cluster.parameters import PROFILES
 from hawatch.errors import KernelError, RefusedError
+from hawatch.health.schedule import JITTER_NS_MAX
 from hawatch.model import NS_PER_S, Check, Event, Plan
 
 CONFIG = """\
@@ -56,8 +59,8 @@ class BrokenEffects:
     def set_settings(self, settings: Settings) -> None:
         pass
 
-    def fitness(self) -> tuple[Sequence[str], Sequence[str]]:
-        return (), ()
+    def fitness(self) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
+        return (), (), ()
 
     def close_sockets(self) -> None:
         self.closed = True
@@ -132,14 +135,19 @@ async def test_what_an_administrator_wishes_is_refused_while_nothing_can_be_owne
             nursery.cancel_scope.cancel()
 
 
-def test_directors_notice_the_same_an_interval_and_a_timeout_and_a_look_apart() -> None:
-    def plan(*seconds: tuple[int, int]) -> Plan:
+def test_directors_notice_the_same_an_interval_and_a_timeout_and_some_more_apart(settings: Settings) -> None:
+    def with_checks(*seconds: tuple[int, int]) -> Settings:
         checks = {
             str(number): Check(str(number), "tcp", {}, "192.0.2.1", 80, interval * NS_PER_S, timeout * NS_PER_S, 2, 3)
             for number, (interval, timeout) in enumerate(seconds)
         }
-        return Plan((), checks)
+        return replace(settings, plan=Plan((), checks))
 
-    assert apart_ns(plan()) == 0
-    assert apart_ns(plan((2, 1), (5, 2), (6, 1))) == 8 * NS_PER_S
-    assert apart_ns(plan((3600, 10))) == APART_NS_MAX
+    more_ns = NS_PER_S + JITTER_NS_MAX + PROFILES["default"].heartbeat_ns
+    assert apart_ns(with_checks()) == 0
+    assert apart_ns(with_checks((2, 1), (5, 2), (6, 1))) == 7 * NS_PER_S + more_ns
+    assert apart_ns(with_checks((3600, 10))) == APART_NS_MAX
+    ownership = LeasedOwnership(with_checks((2, 1)), Makes(0), paused=False, remember=lambda paused: None)
+    assert ownership._apart_ns == 3 * NS_PER_S + more_ns
+    ownership.set_settings(with_checks((4, 1)))
+    assert ownership._apart_ns == 5 * NS_PER_S + more_ns

@@ -76,3 +76,11 @@ def test_a_few_of_many_are_shown(tmp_path: Path) -> None:
 def test_a_file_that_is_none_refuses_nothing(tmp_path: Path) -> None:
     (tmp_path / "groups").write_bytes(b"\xff = = nonsense\n192.0.2.1")
     refuse_moves_since_last_start(settings(tmp_path, web="192.0.2.1"))
+
+
+def test_what_could_not_be_written_refuses_nothing_later(tmp_path: Path) -> None:
+    remember_groups(settings(tmp_path, web="192.0.2.1", mail="192.0.2.2"))
+    (tmp_path / "groups.new").mkdir()
+    remember_groups(settings(tmp_path, web="192.0.2.3", mail="192.0.2.2"))
+    assert not (tmp_path / "groups").exists()
+    refuse_moves_since_last_start(settings(tmp_path, web="192.0.2.3", mail="192.0.2.1 192.0.2.2"))

@@ -10,9 +10,9 @@ import pytest
 
 from hawatch.agent.places import Places
 from hawatch.agent.process import Capability
-from hawatch.agent.settings import load_settings
+from hawatch.agent.settings import load_settings, make_settings
 from hawatch.agent.start import check_settings
-from hawatch.errors import KernelError
+from hawatch.errors import ConfigError, KernelError
 from tests.unit.agent.test_head_start import GROUP, TEXT, leave, places
 
 __all__ = ["places"]
@@ -55,3 +55,22 @@ def test_it_comes_before_the_event_loop(places: Places, content: str) -> None:
     words = [sys.executable, "-c", BEFORE, places.config_file, places.runtime_dir, places.state_dir]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "False", done.stderr
+
+
+def test_a_password_that_is_gone_keeps_no_director_from_starting(places: Places) -> None:
+    alert = '[alert.email.ops]\nto = ["a@b"]\nfrom = "c@d"\nserver = ["mail:25"]\nusername = "u"\n'
+    text = f'{TEXT}{alert}password_file = "{places.state_dir}/gone"\ntemplate = "{places.state_dir}/none"\n'
+    settings = make_settings(text.encode(), places, "lvs1", starting=True)
+    assert [warning.partition(" ")[0] for warning in settings.warnings if "ops" in warning] == [
+        "alert.email.ops.password_file:", "alert.email.ops.template:",
+    ]  # fmt: skip
+    with pytest.raises(ConfigError, match="gone: No such file or directory"):  # as a reload does
+        make_settings(text.encode(), places, "lvs1")
+
+
+def test_without_the_cluster_s_keys_nothing_starts(places: Places) -> None:
+    text = f'[cluster]\nkey_file = "{places.state_dir}/gone"\nquorum = "none"\n' + "".join(
+        f'[[director]]\nname = "lvs{number}"\nlinks = ["127.0.0.{number}"]\n' for number in (1, 2)
+    )
+    with pytest.raises(ConfigError, match="`hawatch keygen` makes one"):
+        make_settings(text.encode(), places, "lvs1", starting=True)

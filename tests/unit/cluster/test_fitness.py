@@ -10,7 +10,9 @@ from hawatch.cluster.fitness import (
     BACKOFF_MAX,
     FITNESS_MAX,
     GATEWAY,
+    HOLD_NS_MAX,
     INTERFACES,
+    IPV6,
     MEMORY_FACTOR,
     PUNCTUAL,
     SERVERS,
@@ -24,7 +26,7 @@ from hawatch.cluster.fitness import (
     score,
 )
 
-ALL = INTERFACES + SERVERS + GATEWAY + PUNCTUAL
+ALL = INTERFACES + IPV6 + SERVERS + GATEWAY + PUNCTUAL
 T_NS = 1000
 B = Better(2, "b", "b is fitter")
 
@@ -45,26 +47,26 @@ def test_what_is_not_known_yet_speaks_against_nobody(sight: Sight, sure: bool, b
 
 
 @pytest.mark.parametrize(
-    ("down", "sight", "silent", "punctual", "points", "words"),
+    ("down", "lacking", "sight", "silent", "punctual", "points", "words"),
     [
-        ((), Sight(), (), True, ALL, ""),
-        (("eth0 is down", "eth1 has no IPv6"), Sight(), (), True, ALL - INTERFACES,
-         "interface eth0 is down, eth1 has no IPv6"),
-        ((), Sight(0, 3, 3), (), True, ALL - SERVERS, "none of 3 real servers is up as seen from here"),
-        ((), Sight(0, 1, 3), (), True, ALL, ""),
-        ((), Sight(), ("192.0.2.1",), True, ALL - GATEWAY, "no gateway of 192.0.2.1 answers"),
-        ((), Sight(), (), False, ALL - PUNCTUAL, "this process is often late: its processors are busy"),
-        (("eth0 is down",), Sight(0, 1, 1), ("g",), False, 0,
-         "interface eth0 is down; none of 1 real servers is up as seen from here; no gateway of g answers;"
+        ((), (), Sight(), (), True, ALL, ""),
+        (("eth0", "eth1"), (), Sight(), (), True, ALL - INTERFACES, "interface eth0, eth1 is down"),
+        ((), ("eth1",), Sight(), (), True, ALL - IPV6, "interface eth1 has no IPv6"),
+        ((), (), Sight(0, 3, 3), (), True, ALL - SERVERS, "none of 3 real servers is up as seen from here"),
+        ((), (), Sight(0, 1, 3), (), True, ALL, ""),
+        ((), (), Sight(), ("192.0.2.1",), True, ALL - GATEWAY, "no gateway of 192.0.2.1 answers"),
+        ((), (), Sight(), (), False, ALL - PUNCTUAL, "this process is often late: its processors are busy"),
+        (("eth0",), ("eth1",), Sight(0, 1, 1), ("g",), False, 0,
+         "interface eth0 is down; interface eth1 has no IPv6; none of 1 real servers is up as seen from here; no gateway of g answers;"
          " this process is often late: its processors are busy"),
     ],
 )  # fmt: skip
-def test_the_score_and_what_is_missing(down, sight, silent, punctual, points, words) -> None:
-    assert score(down, sight, silent, punctual=punctual) == (points, words)
+def test_the_score_and_what_is_missing(down, lacking, sight, silent, punctual, points, words) -> None:
+    assert score(down, lacking, sight, silent, punctual=punctual) == (points, words)
 
 
 def test_each_thing_is_worth_more_than_all_that_follow() -> None:
-    worth = [INTERFACES, SERVERS, GATEWAY, PUNCTUAL]
+    worth = [INTERFACES, IPV6, SERVERS, GATEWAY, PUNCTUAL]
     assert all(each > sum(worth[place + 1 :]) for place, each in enumerate(worth))
     assert ALL <= FITNESS_MAX
 
@@ -139,7 +141,22 @@ def test_a_hold_down_that_was_doubled_is_not_made_shorter() -> None:
     hold_down = HoldDown(T_NS, doublings=3)
     sees = Better(2, "b", "b is fitter", sees=True)
     assert not hold_down.consider(sees, 0, 5 * T_NS)
-    assert hold_down.due_ns() == 8 * T_NS
+    assert hold_down.due_ns() == 40 * T_NS
+
+
+def test_who_goes_to_and_fro_waits_longer_and_longer_where_directors_notice_far_apart_too() -> None:
+    hold_down, now_ns, waits = HoldDown(T_NS), 0, []
+    sees = Better(2, "b", "b is fitter", sees=True)
+    for _ in range(4):
+        began_ns = now_ns
+        while not hold_down.consider(sees, now_ns, 60 * T_NS):
+            now_ns = hold_down.due_ns()
+        hold_down.handed_over(now_ns)
+        waits.append((now_ns - began_ns) // T_NS)
+    assert waits == [60, 60, 120, 240]
+    long = HoldDown(HOLD_NS_MAX // 3, doublings=5)
+    assert not long.consider(B, 0)
+    assert long.due_ns() == HOLD_NS_MAX
 
 
 def test_each_move_soon_after_the_last_doubles_the_hold_down_and_rest_forgives() -> None:

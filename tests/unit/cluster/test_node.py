@@ -19,7 +19,7 @@ from hawatch.cluster.effects import (
     Send,
     Tick,
 )
-from hawatch.cluster.fitness import GATEWAY, INTERFACES, PUNCTUAL, SERVERS
+from hawatch.cluster.fitness import GATEWAY, INTERFACES, IPV6, PUNCTUAL, SERVERS
 from hawatch.cluster.keys import KeyRing
 from hawatch.cluster.membership import GroupSettings, QuorumMode
 from hawatch.cluster.parameters import PROFILES
@@ -31,7 +31,7 @@ from hawatch.model import NS_PER_MS, NS_PER_S
 from tests.unit.cluster.small_site import DELAY_NS, PARAMETERS, RING, T_NS, Gate, SmallSite
 
 R_NS = PARAMETERS.heartbeat_ns
-ALL = INTERFACES + SERVERS + GATEWAY + PUNCTUAL
+ALL = INTERFACES + IPV6 + SERVERS + GATEWAY + PUNCTUAL
 
 
 def settled(quorum: QuorumMode = QuorumMode.WITNESS, **options: object) -> SmallSite:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from hawatch.cluster.effects import AdminAction, AdminCommand, Answer, GroupsChanged
+from hawatch.cluster.effects import AdminAction, AdminCommand, Answer, FitnessChanged, GroupsChanged
 from hawatch.cluster.membership import GroupSettings, QuorumMode
 from hawatch.cluster.report import differences
 from hawatch.cluster.requests import PENDING_MAX
 from hawatch.cluster.telling import DIFFER_NS
-from hawatch.cluster.wire import GroupState
+from hawatch.cluster.wire import GroupState, identifier
 from hawatch.model import NS_PER_MS, NS_PER_S, Severity
 from tests.unit.cluster.small_site import PARAMETERS, T_NS, Gate, SmallSite
 
@@ -197,22 +197,39 @@ def other_addresses(site: SmallSite, name: str) -> None:
     site.give(place, place.life, GroupsChanged((GroupSettings("web", "a", addresses=7),)))
 
 
-def test_nothing_is_handed_to_a_director_by_whose_file_the_group_has_other_addresses() -> None:
+def test_nothing_is_handed_for_a_preference_to_a_director_by_whose_file_the_group_has_other_addresses() -> None:
     site = settled()
     other_addresses(site, "b")
     site.run(2 * R_NS)
     words = "has other addresses in this group by its file: make the files the same, and reload both"
-    assert site.ask("a", AdminAction.SWITCHOVER, "web", "b").text == f"b could not take web now: {words}"
-    assert site.ask("a", AdminAction.GIVEAWAY).text == f"nobody could take web: b {words}"
-    assert site.ask("b", AdminAction.SWITCHOVER, "web", "b").text == f"a {words}"
+    assert site.ask("a", AdminAction.SWITCHOVER, "web").text == f"web: b {words}; --to b moves it"
+    assert site.ask("b", AdminAction.SWITCHOVER, "web").text == f"web: a {words}; --to b moves it"
     assert differences(site.node("a")) == [f"web: b {words}"]
     assert differences(site.node("b")) == [f"web: a {words}"]
     assert site.owned_by("a")
     other_addresses(site, "a")
     site.run(2 * R_NS)
     assert differences(site.node("a")) == []
+    assert site.ask("a", AdminAction.SWITCHOVER, "web").done
+    assert site.owned_by("b")
+
+
+def test_a_group_goes_to_a_director_with_other_addresses_where_it_must() -> None:
+    site = settled()
+    other_addresses(site, "b")
+    site.run(2 * R_NS)
     assert site.ask("a", AdminAction.SWITCHOVER, "web", "b").done
     assert site.owned_by("b")
+    site.run(8 * T_NS)
+    assert site.owned_by("b"), "the preferred director does not get it back"
+    site.node("b").groups["web"].pinned = False
+    site.run(8 * T_NS)
+    assert site.owned_by("b"), "not even when nobody chose"
+    site.give(site.places["a"], site.places["a"].life, FitnessChanged(9))
+    site.run_until(lambda: site.owned_by("a"))
+    assert site.owned_by("a"), "but when it is fitter"
+    answer = site.ask("a", AdminAction.GIVEAWAY)
+    assert (answer.done, answer.text) == (True, "b owns web")
 
 
 def test_a_director_with_other_addresses_takes_over_all_the_same() -> None:
@@ -241,3 +258,13 @@ def test_files_that_differ_for_long_are_told_once() -> None:
     site.give(site.places["a"], site.places["a"].life, GroupsChanged((GroupSettings("web", "a", addresses=8),)))
     site.run(2 * DIFFER_NS)
     assert site.event_names("a").count("addresses_differ") == 2
+
+
+def test_a_split_beat_whose_second_part_is_lost_makes_no_group_unknown() -> None:
+    site = settled()
+    group = site.node("a").groups["web"]
+    report = group.site.reports[identifier("b")]
+    report.claims[group.group] = report.claims[group.group]._replace(heard_ns=report.beat_ns - R_NS)
+    assert group.could_be_taken_by(identifier("b"))
+    report.claims[group.group] = report.claims[group.group]._replace(heard_ns=report.beat_ns - 3 * R_NS)
+    assert not group.could_be_taken_by(identifier("b"))
