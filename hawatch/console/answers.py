@@ -27,7 +27,10 @@ from hawatch.control.server import ControlServer, Send
 from hawatch.errors import HawatchError, RefusedError
 from hawatch.model import Event
 
-TEST_WAIT_S = 60.0
+UNDECIDED = ("waiting", "sending")
+"""States of a message that may yet be sent."""
+TEST_WAIT_S = 45.0
+"""Less than `ctl` waits for an answer."""
 TEST_POLL_S = 0.1
 RETRY_S = 5.0
 BACKLOG = 16
@@ -136,11 +139,16 @@ class Answers:
                         "SELECT target, recipient, state, error FROM letter WHERE key = ? ORDER BY seq", (key,)
                     ).fetchall()
                 )
-                lines = [f"{name} to {to}: {error or state}" for name, to, state, error in rows]
-                if all(state not in ("waiting", "sending") or error for _, _, state, error in rows):
+                lines = [f"{name} to {to}: {error or self._state_of(name, state)}" for name, to, state, error in rows]
+                if all(state not in UNDECIDED or error for _, _, state, error in rows):
                     break
                 await trio.sleep(TEST_POLL_S)
         return lines
+
+    def _state_of(self, target: str, state: str) -> str:
+        """Say how it stands with a message: one that waits does so behind others that may have failed."""
+        problem = self._console.delivery.problems.get(target, "")
+        return f"{state} behind others: {problem}" if problem and state in UNDECIDED else state
 
 
 def open_socket(path: Path, like: Path) -> socket.socket:
