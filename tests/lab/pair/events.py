@@ -27,6 +27,8 @@ AFTER_ANNOUNCING_S = 1.5
 """A new owner has announced the VIP for the last time for a while: who was cut off meanwhile has missed it."""
 REBIRTH_S = 0.6
 """A core that has lived for half a second is born anew at once."""
+REBIRTH_LEASES = 0.6
+"""It renews within two heartbeats, a fifth of a lease each: one that is killed before that has renewed nothing."""
 FAR_BRIDGE = "far"
 HEARTBEAT_PORT = 694
 CLOCK_STEP_S = 3600.0
@@ -93,9 +95,10 @@ def core_killed(times: int) -> Event:
     """Kill the owner's core again and again: its keeper forks another."""
 
     def kill(scene: Scene) -> None:
+        rebirth_s = max(REBIRTH_S, REBIRTH_LEASES * scene.adapter.takeover_ms / 1000)
         for _ in range(times):
             signal_all([core_of(scene.owner)], signal.SIGKILL)
-            time.sleep(REBIRTH_S)
+            time.sleep(rebirth_s)
 
     return kill
 
