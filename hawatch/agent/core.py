@@ -24,9 +24,8 @@ import contextlib
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import trio
 
@@ -36,12 +35,12 @@ from hawatch.agent.core_commands import Commands
 from hawatch.agent.core_console import ConsoleLink
 from hawatch.agent.core_lag import LagMeter, measure_lag
 from hawatch.agent.core_measures import measure
+from hawatch.agent.core_reload import Prepared, prepare_reload
 from hawatch.agent.core_socket import CtlSocket
 from hawatch.agent.core_table import TableKeeper
 from hawatch.agent.core_workers import Workers
 from hawatch.agent.events import EventLog, EventWriter
-from hawatch.agent.head_start import remember
-from hawatch.agent.kernel import Kernel, KernelSource
+from hawatch.agent.kernel import KernelSource
 from hawatch.agent.link import receive_leash, send_leash
 from hawatch.agent.memento import Memento
 from hawatch.agent.messages import (
@@ -58,17 +57,14 @@ from hawatch.agent.messages import (
     WorkerLost,
     WorkerStarted,
 )
-from hawatch.agent.moves import refuse_moves, remember_groups
 from hawatch.agent.ownership import Ownership, OwnershipSource, own_alone
 from hawatch.agent.priority import run_promptly
 from hawatch.agent.process import notify_service_manager
-from hawatch.agent.runtime import check_may_give
-from hawatch.agent.settings import Settings, keep_what_needs_restart, make_settings, settings_to_file, wall_ns
+from hawatch.agent.settings import Settings, wall_ns
 from hawatch.agent.state import AdminState
 from hawatch.agent.status import StatusInputs, encode_status
-from hawatch.config.diff import describe_changes, groups_of_addresses
-from hawatch.config.load import read_content
-from hawatch.errors import ConfigError, HawatchError, KernelError, LocalError, RefusedError
+from hawatch.config.diff import groups_of_addresses
+from hawatch.errors import ConfigError, HawatchError, KernelError, RefusedError
 from hawatch.model import Admin, DestinationKey, Event, Plan, ServiceKey, Severity
 
 REASONS_SHOWN_MAX = 20
@@ -95,26 +91,6 @@ class Legacy:
     """When the agent was started."""
     ownership: OwnershipSource = own_alone
     """Makes what decides on ownership."""
-
-
-def _remember(settings: Settings, content: bytes) -> None:
-    """Leave to the next start what it is to know of this configuration."""
-    remember(settings, content)
-    remember_groups(settings)
-
-
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """What a reload is carried out with."""
-
-    settings: Settings
-    changes: list[str]
-    remember: Callable[[], None]
-    """Leaves to the next start what it is to know."""
-    kernels: list[Kernel]
-    """Those that are not open yet."""
-    descriptor: int
-    """The file with the settings for the keeper; -1 where nothing has changed."""
 
 
 class Core:
@@ -255,7 +231,9 @@ class Core:
         """Apply the configuration file: all of it, or nothing. Return what has changed."""
         async with self._reload_lock:
             try:
-                prepared = await trio.to_thread.run_sync(self._prepare_reload)
+                prepared = await trio.to_thread.run_sync(
+                    prepare_reload, self.settings, self._kernels, self.table.has_kernel
+                )
             except (ConfigError, KernelError, RefusedError) as error:
                 self._reload_problem = str(error).splitlines()[0]
                 self.events.emit([_rejected(error)])
@@ -284,42 +262,7 @@ class Core:
                 await trio.to_thread.run_sync(prepared.remember, abandon_on_cancel=True, limiter=self._remembering)
             return changes
 
-    def _prepare_reload(self) -> _Prepared:
-        """Read the file and open what it needs that is not open yet. Runs in a thread; changes nothing."""
-        places = self.settings.places
-        content = read_content(places.config_file)
-        new = make_settings(content, places, self.settings.node_wanted)
-        if new.node != self.settings.node:
-            raise ConfigError(f"this node is {self.settings.node} and would be {new.node}: restart the agent")
-        changes = [str(change) for change in describe_changes(self.settings.config, new.config)]
-        settings = keep_what_needs_restart(self.settings, new)
-        if settings.config.leased:
-            advice = (
-                "first remove it and reload every director, then add it and reload again; put the file right, for a"
-                " start is refused, too"
-            )
-            refuse_moves(groups_of_addresses(self.settings.config.group), settings.config.group, advice)
-            from hawatch.agent.lease_site import read_keys
-
-            read_keys(settings.config)  # a file without keys is refused with everything else
-        try:
-            check_may_give(settings.config.control.group)
-        except LocalError as error:
-            raise RefusedError(f"{error}; nothing was changed") from error
-        kernels: list[Kernel] = []
-        if settings.plan.services:
-            self._kernels.check(settings.plan)
-            if not self.table.has_kernel:
-                kernels = [self._kernels.open(), self._kernels.open()]
-        try:
-            descriptor = settings_to_file(settings) if changes else -1  # takes long where there are many servers
-        except OSError as error:
-            for kernel in kernels:
-                kernel.close()
-            raise RefusedError(f"{error.strerror}; nothing was changed") from error
-        return _Prepared(settings, changes, partial(_remember, new, content), kernels, descriptor)
-
-    def _adopt(self, prepared: _Prepared) -> list[str]:
+    def _adopt(self, prepared: Prepared) -> list[str]:
         """Make new settings the ones in force, and return what that means beside what the file says.
 
         The keeper is told first: the next core is born with them.

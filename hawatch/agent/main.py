@@ -8,12 +8,11 @@ import socket
 from collections.abc import Callable, Iterable
 
 from hawatch.agent.core import Legacy, run_core
-from hawatch.agent.head_start import remember
+from hawatch.agent.core_reload import leave_to_next_start
 from hawatch.agent.keeper import Keeper, Mains
 from hawatch.agent.kernel import LINUX, KernelSource
 from hawatch.agent.limits import raise_file_limit
 from hawatch.agent.memento import make_memento
-from hawatch.agent.moves import remember_groups
 from hawatch.agent.output import never_wait_for_output
 from hawatch.agent.ownership import Emit, Ownership, SingleOwnership, Vips, has_vips
 from hawatch.agent.priority import fork_promptly
@@ -71,8 +70,7 @@ def keep(settings: Settings, kernels: KernelSource, content: bytes = b"") -> int
     locks = [lock_runtime(places)]
     try:
         locks.append(lock_state(places))
-        remember(settings, content)
-        remember_groups(settings)
+        leave_to_next_start(settings, content)
         for check in settings.plan.checks.values():
             probe_class(check.type)  # imported before the fork
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from hawatch.config.schema import Group
 
 GROUPS_FILE = "groups"
-"""In the state directory: each shared address with its group, as "192.168.1.110=web"."""
+"""In the state directory: each shared group with its addresses, as "web=192.168.1.110,192.168.1.111"."""
 SHOWN_MAX = 5
 
 
@@ -49,7 +49,7 @@ def remember_groups(settings: Settings) -> None:
     """Keep for the next start what this one accepted. Waits for the disk; where it fails, nothing is refused then."""
     path = groups_file(settings)
     if settings.config.leased:
-        words = sorted(f"{address}={group}" for address, group in groups_of_addresses(settings.config.group).items())
+        words = [f"{group.name}={','.join(sorted(groups_of_addresses([group])))}" for group in settings.config.group]
         if read_words(path) != set(words) and write_words(path, words):
             with suppress(OSError):  # what is there is out of date, and would refuse what is right
                 path.unlink()
@@ -58,7 +58,7 @@ def remember_groups(settings: Settings) -> None:
 def known_groups(path: Path) -> dict[str, str]:
     """Return the group of each address by the last configuration that was accepted; nothing where that is not known."""
     pairs = (word.partition("=") for word in read_words(path))
-    return {address: group for address, found, group in pairs if found}
+    return {address: group for group, _, addresses in pairs for address in addresses.split(",") if address}
 
 
 def groups_file(settings: Settings) -> Path:

@@ -84,6 +84,7 @@ class Acceptor:
     def change(self, groups: Iterable[int], now_ns: int) -> None:
         """Promise these groups and no others. Nothing is forgotten of those that are not named any more."""
         named = frozenset(groups)
+        self.quiet_until_ns = {group: end_ns for group, end_ns in self.quiet_until_ns.items() if end_ns > now_ns}
         for group in named - self.named:
             self.memory.setdefault(group, GroupMemory())
             self.quiet_until_ns[group] = now_ns + self.parameters.silence_ns

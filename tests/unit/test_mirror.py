@@ -35,6 +35,7 @@ EXCEPTIONS = {
     "hawatch/control/client.py": "test_server",
     "hawatch/agent/child.py": "test_process and test_keeper",
     "hawatch/agent/core_commands.py": "test_core, over the socket",
+    "hawatch/agent/core_reload.py": "test_core, over the socket",
     "hawatch/agent/settings.py": "test_main and test_core",
     "hawatch/agent/status.py": "test_core and test_render",
     "hawatch/console/answers.py": "test_main of the console, by ctl",

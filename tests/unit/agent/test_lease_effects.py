@@ -30,22 +30,11 @@ from hawatch.config.load import load_text
 from hawatch.errors import KernelError
 from hawatch.model import NS_PER_S, Event, Plan
 from tests.unit.actions.two_hosts import VIP, TwoHosts, ip, two_hosts
+from tests.unit.config.fakes import TWO
 
 pytestmark = pytest.mark.netns
 PATIENCE_S = 20.0
 MINUTE_NS = 60 * NS_PER_S
-HEAD = """\
-[cluster]
-name = "test"
-key_file = "/etc/hawatch/cluster.key"
-quorum = "none"
-[[director]]
-name = "lvs1"
-links = ["127.0.0.1"]
-[[director]]
-name = "lvs2"
-links = ["127.0.0.2"]
-"""
 
 
 @pytest.fixture
@@ -56,7 +45,7 @@ def hosts() -> Iterator[TwoHosts]:
 
 def settings_of(state: Path, interface: str = "eth0", **groups: str) -> Settings:
     """Return settings of a pair whose groups have one address each, all on one interface."""
-    text = HEAD
+    text = TWO
     for name, address in groups.items():
         row = f'{{ address = "{address}", interface = "{interface}" }}'
         text += f'[[group]]\nname = "{name}"\naddresses = [{row}]\n'
@@ -139,7 +128,7 @@ def test_addresses_that_are_taken_one_after_the_other_are_put_back_together(
 
     async def main() -> None:
         rows = ", ".join(f'{{ address = "{one.address}/32", interface = "eth0" }}' for one in (first, second))
-        config = load_text(f'{HEAD}[[group]]\nname = "web"\naddresses = [{rows}]\n')
+        config = load_text(f'{TWO}[[group]]\nname = "web"\naddresses = [{rows}]\n')
         effects = KernelEffects(replace(settings_of(tmp_path), config=config), events.extend)
         other = Addresses()
 
@@ -310,7 +299,7 @@ def test_an_owner_whose_kernel_fails_once_goes_on_owning(hosts: TwoHosts, tmp_pa
     """Its gate is still open, and is adopted at once: the other director and the witness grant as after a restart."""
     ip("-n", hosts.a, "link", "set", "lo", "up")
     assert keygen(["keygen", str(tmp_path / "key")]) == 0
-    text = HEAD.replace("/etc/hawatch/cluster.key", str(tmp_path / "key")).replace('quorum = "none"', "port = 16941")
+    text = TWO.replace("/etc/hawatch/cluster.key", str(tmp_path / "key")).replace('quorum = "none"', "port = 16941")
     text += '[[witness]]\nname = "w"\nlinks = ["127.0.0.3"]\n[[group]]\nname = "web"\n'
     text += f'addresses = [{{ address = "{VIP}/32", interface = "eth0" }}]\n'
     settings = Settings(load_text(text), Plan((), {}), "lvs1", "", Places(tmp_path, tmp_path, tmp_path))

@@ -13,35 +13,12 @@ from hawatch.cluster.membership import GroupSettings, Member, Membership, Quorum
 from hawatch.cluster.parameters import PROFILES
 from hawatch.config.load import load_text
 from hawatch.errors import ConfigError
+from tests.unit.config.fakes import PAIR
 
-CONFIG = """\
-[cluster]
-name = "site"
-key_file = "{key}"
-profile = "vm"
-
-[[director]]
-name = "lvs1"
-links = ["10.99.0.1", "192.168.1.5"]
-
-[[director]]
-name = "lvs2"
-links = ["10.99.0.2", "192.168.1.6"]
-
-[[witness]]
-name = "rs1"
-links = ["10.99.0.3", "192.168.1.1"]
-
-[[group]]
-name = "web"
-prefer = "lvs2"
-failback = "manual"
-addresses = [{{ address = "192.168.1.110/32", interface = "eth0" }}]
-
-[[group]]
-name = "mail"
-addresses = [{{ address = "192.168.1.111/32", interface = "eth0" }}]
-"""
+MORE = '[[group]]\nname = "mail"\naddresses = [{ address = "192.168.1.111/32", interface = "eth0" }]\n'
+CONFIG = PAIR.replace("[cluster]", '[cluster]\nname = "site"\nprofile = "vm"').replace(
+    'prefer = "lvs1"', 'prefer = "lvs2"\nfailback = "manual"'
+)
 
 
 def test_a_node_sees_members_groups_and_durations() -> None:
@@ -53,14 +30,14 @@ def test_a_node_sees_members_groups_and_durations() -> None:
     web, mail = digest_of(["192.168.1.110"]), digest_of(["192.168.1.111"])
     groups = (GroupSettings("web", "lvs2", failback=False, addresses=web), GroupSettings("mail", addresses=mail))
     assert 0 <= web != mail < 1 << 32
-    found = membership_of(load_text(CONFIG.format(key="/etc/hawatch/keys")), "lvs2")
+    found = membership_of(load_text(CONFIG + MORE), "lvs2")
     assert found == Membership("site", "lvs2", members, groups, PROFILES["vm"], QuorumMode.WITNESS)
     assert found.majority == 2
 
 
 def test_the_keys_are_those_of_the_file(tmp_path: Path) -> None:
     key = tmp_path / "keys"
-    config = load_text(CONFIG.format(key=key))
+    config = load_text(CONFIG.replace("/etc/hawatch/cluster.key", str(key)))
     with pytest.raises(
         ConfigError, match=r"keys: cannot be read: No such file or directory; `hawatch keygen` makes one"
     ):

@@ -12,22 +12,12 @@ from hawatch.agent.settings import Settings
 from hawatch.config.load import load_text
 from hawatch.errors import ConfigError
 from hawatch.model import Plan
+from tests.unit.config.fakes import TWO
 
-HEAD = """\
-[cluster]
-key_file = "/etc/hawatch/keys"
-quorum = "none"
-[[director]]
-name = "lvs1"
-links = ["127.0.0.1"]
-[[director]]
-name = "lvs2"
-links = ["127.0.0.2"]
-"""
 ALONE = '[[director]]\nname = "lvs1"\n'
 
 
-def settings(state: Path, head: str = HEAD, **groups: str) -> Settings:
+def settings(state: Path, head: str = TWO, **groups: str) -> Settings:
     """Return settings with groups of addresses, which are given as words."""
     text = head
     for name, words in groups.items():

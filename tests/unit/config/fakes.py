@@ -66,6 +66,20 @@ class FakeProbes:
 
 FAKES = FakeProbes()
 
+TWO = """\
+[cluster]
+name = "test"
+key_file = "/etc/hawatch/cluster.key"
+quorum = "none"
+[[director]]
+name = "lvs1"
+links = ["127.0.0.1"]
+[[director]]
+name = "lvs2"
+links = ["127.0.0.2"]
+"""
+"""Two directors and nothing else."""
+
 PAIR = """\
 [cluster]
 key_file = "/etc/hawatch/cluster.key"
