@@ -269,7 +269,7 @@ class Core:
         """
         settings = prepared.settings
         before, after = (groups_of_addresses(each.config.group) for each in (self.settings, settings))
-        if after.keys() - before.keys() and (differing := self.ownership.differing()):
+        if after.keys() - before.keys() and (differing := self.ownership.differing_after(settings)):
             raise RefusedError(f"{differing[0]}; before that no address is added, and nothing was changed")
         if not send_leash(self._leash, Adopt(), prepared.descriptor):
             raise RefusedError("the keeper does not listen; nothing was changed")

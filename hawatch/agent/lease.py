@@ -7,7 +7,7 @@ configuration does not name is closed, its addresses are taken down and its leas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import SystemRandom
 from typing import Protocol
 
@@ -21,6 +21,7 @@ from hawatch.agent.pace import next_turn
 from hawatch.agent.settings import Settings, now_ns, wall_ns
 from hawatch.cluster.effects import AdminAction, Answer, FitnessChanged, GroupsChanged
 from hawatch.cluster.fitness import Punctuality, Sight, score
+from hawatch.cluster.membership import GroupSettings
 from hawatch.cluster.node import Node
 from hawatch.cluster.report import differences, owner_of, report
 from hawatch.control.protocol import ALL
@@ -246,11 +247,14 @@ class LeasedOwnership:
 
     def warnings(self) -> list[str]:
         """Return what is wrong with the groups' addresses, a sentence each."""
-        return [*(self._effects.problems() if self._effects is not None else []), *self.differing()]
+        return [*(self._effects.problems() if self._effects is not None else []), *self._differing()]
 
-    def differing(self) -> list[str]:
-        """Return a sentence for each director by whose file a group has other addresses."""
-        return differences(self._loop.node) if self._loop is not None else []
+    def differing_after(self, settings: Settings) -> list[str]:
+        """Return a sentence for each director with other addresses, now and by a configuration that is to come."""
+        return self._differing(membership_of(settings.config, settings.node).groups)
+
+    def _differing(self, after: Iterable[GroupSettings] | None = None) -> list[str]:
+        return differences(self._loop.node, after) if self._loop is not None else []
 
     async def switchover(self, group: str, to: str) -> StatusPart:
         """Move ownership; return when the successor answers for it."""

@@ -47,8 +47,8 @@ class Ownership(Protocol):
     def warnings(self) -> list[str]:
         """Return what is wrong with the groups' addresses, a sentence each."""
 
-    def differing(self) -> list[str]:
-        """Return a sentence for each director by whose file a group has other addresses."""
+    def differing_after(self, settings: Settings) -> list[str]:
+        """Return a sentence for each director with other addresses, now and by a configuration that is to come."""
 
     async def switchover(self, group: str, to: str) -> StatusPart:
         """Move ownership, and return what came of it; raise RefusedError with the reason why not."""
@@ -150,7 +150,7 @@ class SingleOwnership:
         """Return what is wrong with the addresses, a sentence each."""
         return self._vips.problems() if self._vips is not None else []
 
-    def differing(self) -> list[str]:
+    def differing_after(self, _settings: Settings) -> list[str]:
         """There is no other director."""
         return []
 

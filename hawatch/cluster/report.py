@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from hawatch.cluster.detector import PeerHealth
-from hawatch.cluster.membership import QuorumMode
+from hawatch.cluster.membership import GroupSettings, QuorumMode
 from hawatch.cluster.node import Node
 from hawatch.cluster.ownership import Ownership
 from hawatch.cluster.telling import OTHER_ADDRESSES, differing_at
@@ -27,11 +29,16 @@ def report(node: Node, now_ns: int) -> dict[str, object]:
     }
 
 
-def differences(node: Node) -> list[str]:
-    """Return a sentence for each director by whose file a group has other addresses."""
+def differences(node: Node, after: Iterable[GroupSettings] | None = None) -> list[str]:
+    """Return a sentence for each director by whose file a group has other addresses.
+
+    With groups that are to come, only those that these do not make the same are told.
+    """
+    to_come = None if after is None else {settings.name: settings.addresses for settings in after}
     return [
         f"{group.name}: {node.site.name(peer)} has {OTHER_ADDRESSES}"
         for peer, group in differing_at(node.site, node.groups.values())
+        if to_come is None or (claim := group.said_by(peer)) is None or claim.addresses != to_come.get(group.name)
     ]
 
 

@@ -300,17 +300,25 @@ def test_while_files_differ_no_address_is_added(pair: Pair) -> None:
         return f'{config}\n[[group]]\nname = "g"\naddresses = [{rows}]\n'
 
     first, second = pair.lvs1.config, pair.lvs2.config
+    words = "g: {} has other addresses in this group by its file: make the files the same, and reload both"
+
+    def warned(agent: Agent, other: str) -> bool:
+        return words.format(other) in agent.status()["warnings"]
+
     pair.lvs1.write(with_group(first, 131))
     pair.lvs2.write(with_group(second, 132))
     assert pair.lvs1.ctl("reload").status == pair.lvs2.ctl("reload").status == DONE
-    words = "g: lvs2 has other addresses in this group by its file: make the files the same, and reload both"
-    until(lambda: words in pair.lvs1.status()["warnings"], "the status warns")
+    until(lambda: warned(pair.lvs1, "lvs2") and warned(pair.lvs2, "lvs1"), "both warn")
     pair.lvs1.write(with_group(first, 131, 133))
     said = pair.lvs1.ctl("reload")
     assert said.status == REFUSED
-    assert f"{words}; before that no address is added, and nothing was changed" in said.err
-    pair.lvs2.write(with_group(second, 131))
-    assert pair.lvs2.ctl("reload").status == REFUSED
+    assert f"{words.format('lvs2')}; before that no address is added, and nothing was changed" in said.err
+    for numbers in ((131,), (131, 133), (131, 133, 134)):  # made the same, then changed on one after the other
+        for agent, config in ((pair.lvs2, second), (pair.lvs1, first)):
+            agent.write(with_group(config, *numbers))
+            assert agent.ctl("reload").status == DONE, numbers
+            until(lambda: warned(pair.lvs1, "lvs2") == warned(pair.lvs2, "lvs1"), "both know")
+        until(lambda: not warned(pair.lvs1, "lvs2") and not warned(pair.lvs2, "lvs1"), "they are the same")
     pair.lvs2.write(second)
     assert pair.lvs2.ctl("reload").status == DONE
     pair.lvs1.write(first)

@@ -206,6 +206,9 @@ def test_nothing_is_handed_for_a_preference_to_a_director_by_whose_file_the_grou
     assert site.ask("b", AdminAction.SWITCHOVER, "web").text == f"web: a {words}; --to b moves it"
     assert differences(site.node("a")) == [f"web: b {words}"]
     assert differences(site.node("b")) == [f"web: a {words}"]
+    assert differences(site.node("b"), [GroupSettings("web", addresses=0)]) == [], "that would make them the same"
+    for to_come in ([GroupSettings("web", addresses=8)], [GroupSettings("mail", addresses=0)]):
+        assert differences(site.node("b"), to_come) == [f"web: a {words}"]
     assert site.owned_by("a")
     other_addresses(site, "a")
     site.run(2 * R_NS)
