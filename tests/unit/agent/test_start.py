@@ -68,6 +68,24 @@ def test_a_password_that_is_gone_keeps_no_director_from_starting(places: Places)
         make_settings(text.encode(), places, "lvs1")
 
 
+ACCEPTED = """
+import sys
+from pathlib import Path
+from hawatch.agent import start
+from hawatch.agent.places import Places
+start.check_settings = lambda settings: sys.exit("; ".join(settings.warnings))
+start.start_agent(Places(*map(Path, sys.argv[1:])), "lvs1")
+"""
+
+
+def test_a_start_bears_with_it(places: Places) -> None:
+    places.config_file.write_text(f'{TEXT}[console.user.alice]\ntoken_file = "{places.state_dir}/gone"\n')
+    words = [sys.executable, "-c", ACCEPTED, places.config_file, places.runtime_dir, places.state_dir]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert "console.user.alice.token_file:" in done.stderr
+    assert "ConfigError" not in done.stderr
+
+
 def test_without_the_cluster_s_keys_nothing_starts(places: Places) -> None:
     text = f'[cluster]\nkey_file = "{places.state_dir}/gone"\nquorum = "none"\n' + "".join(
         f'[[director]]\nname = "lvs{number}"\nlinks = ["127.0.0.{number}"]\n' for number in (1, 2)
